@@ -94,8 +94,8 @@ class Lane:
     """One net of a stream: source comb or edge port, a path of routers, destination comb or edge port; one colour.
 
     ``path[n, 2]``: every router (x, y) from the source gate (or port) to the destination gate (or port), both included,
-    neighbours adjacent. ``lo, hi``: the lane carries elements ``lo .. hi-1`` of dimension ``dim`` of the value (all if ``dim`` is
-    None), every element once, owners being the replicas with index 0... nearest the gate where the source is replicated.
+    neighbours adjacent. The lane carries elements ``lo .. hi-1`` (at the context capacity) of dimension ``dim`` of the value, all
+    of it if ``dim`` is None, every element once: on an axis that replicates the source value, the PE with the gate's index sends.
     """
 
     source: Fan | EdgePort
