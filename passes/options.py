@@ -1,0 +1,267 @@
+"""Options: everything a user may decide about a compile, with its default. One field an option.
+
+The command line, its help and `wafercc.compile` all derive from these fields: a field with a `Flag` is an option of
+``wafercc compile``. To add an option, add a field here and read it in the pass that it steers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CompileError
+from ..npz import read_npz
+
+if TYPE_CHECKING:
+    from ..silicon import DefectMap
+
+OBJECTIVES = ("latency", "throughput")
+DTYPES = ("f32", "f16", "bf16")
+# Dead routers and dead links are rarer than dead cores, which are far larger: one for each so many dead cores.
+CORES_PER_ROUTER_OR_LINK = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How an option is written on the command line.
+
+    ``parse`` reads one word and raises ValueError where it cannot; with ``collect`` the flag may be repeated, and what was
+    parsed is gathered by it (``dict`` of pairs, ``tuple``).
+    """
+
+    name: str
+    help: str
+    metavar: str = ""
+    parse: Callable[[str], Any] = str
+    collect: Callable[[Iterable[Any]], Any] | None = None
+    choices: tuple[str, ...] = ()
+
+
+def shape_word(text: str) -> tuple[int, ...]:
+    """``1x16`` as (1, 16); an extent may be 0 (an empty cache)."""
+    extents = tuple(int(word) for word in text.split("x"))
+    if min(extents) < 0:
+        raise ValueError(f"{text!r} has a negative extent")
+    return extents
+
+
+def size_word(text: str) -> tuple[int, int]:
+    """``WxH``, columns first as in ``mesh:64x32``, as (rows, columns)."""
+    width, height = shape_word(text)
+    return height, width
+
+
+def pair(value: Callable[[str], Any]) -> Callable[[str], tuple[str, Any]]:
+    """A parser of ``NAME=VALUE``."""
+
+    def parse(text: str) -> tuple[str, Any]:
+        name, equals, rest = text.rpartition("=")
+        if not equals or not name:
+            raise ValueError(f"{text!r} is not NAME=VALUE")
+        return name, value(rest)
+
+    return parse
+
+
+def entry_word(text: str) -> tuple[str, dict[str, int]]:
+    """``decode:new=1,batch=1`` as ("decode", {"new": 1, "batch": 1})."""
+    name, _, rest = text.partition(":")
+    return name, dict(pair(int)(word) for word in rest.split(",") if word)
+
+
+def count_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _option(default: Any, flag: Flag) -> Any:
+    metadata = {"flag": flag}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user decided. Complete and checked once made; anything left alone has its default.
+
+    Raises:
+        CompileError: a value is out of range, two options contradict each other, or this version cannot do it yet.
+    """
+
+    target: str = _option(
+        "wse3", Flag("--target", "The machine: a name from `wafercc targets`, mesh:WxH, or a TOML page.", "NAME")
+    )
+    target_overrides: Mapping[str, str] = _option(
+        {},
+        Flag(
+            "--set",
+            "Override one number of the machine, as in pe.sram_bytes=32k. Repeatable.",
+            "KEY=VALUE",
+            pair(str),
+            dict,
+        ),
+    )
+    defects: DefectMap | str | PathLike[str] | None = _option(
+        None, Flag("--defects", "A defect map: what is dead on this wafer.", "FILE")
+    )
+    defect_rate: float = _option(
+        0.0,
+        Flag(
+            "--defect-rate",
+            "Draw a defect map: the share of dead cores; a fifth of it for routers and for links.",
+            "RATE",
+            float,
+        ),
+    )
+    defect_seed: int = _option(0, Flag("--defect-seed", "Which map --defect-rate draws.", "SEED", int))
+    shapes: Mapping[str, Sequence[int]] = _option(
+        {},
+        Flag(
+            "--shape", "The shape of one input, as in input_ids=1x16. Repeatable.", "NAME=AxB", pair(shape_word), dict
+        ),
+    )
+    dims: Mapping[str, int] = _option(
+        {}, Flag("--dim", "The size of one symbolic dimension of the model. Repeatable.", "NAME=N", pair(int), dict)
+    )
+    inputs_like: Mapping[str, Any] | None = _option(
+        None, Flag("--inputs-like", "Take all input shapes from the arrays of an npz file.", "FILE.npz", read_npz)
+    )
+    context: int | None = _option(
+        None, Flag("--context", "Tokens the cache can hold: one program then serves every shorter past.", "TOKENS", int)
+    )
+    new_tokens: int | None = _option(
+        None, Flag("--new-tokens", "Tokens a run takes in, where no shape says it.", "TOKENS", int)
+    )
+    batch: int | None = _option(None, Flag("--batch", "Sequences a run takes in, where no shape says it.", "N", int))
+    entries: Mapping[str, Mapping[str, int]] = _option(
+        {},
+        Flag(
+            "--entry",
+            "An entry of the program, as in decode:new=1. Repeatable. (Not yet.)",
+            "NAME:new=N",
+            entry_word,
+            dict,
+        ),
+    )
+    wafers: int | str = _option(1, Flag("--wafers", "Wafers to use, or auto.", "N", count_or_auto))
+    objective: str = _option("latency", Flag("--objective", "What to minimise.", choices=OBJECTIVES))
+    dtype: str | None = _option(
+        None, Flag("--dtype", "Element type to compute in; the model's own by default.", choices=DTYPES)
+    )
+    seed: int = _option(0, Flag("--seed", "Seed of every search: the same seed gives the same bytes.", "SEED", int))
+    stages: int | None = _option(None, Flag("--stages", "Cut the model into so many stages (regions).", "N", int))
+    region: tuple[int, int] | None = _option(
+        None, Flag("--region", "Force each region's mesh: W columns by H rows, as in mesh:WxH.", "WxH", size_word)
+    )
+    max_lanes: int | None = _option(None, Flag("--max-lanes", "Most parallel lanes of one stream.", "N", int))
+    disabled_passes: tuple[str, ...] = _option(
+        (), Flag("--no-pass", "Leave out one optional rewrite, such as a fusion. Repeatable.", "NAME", str, tuple)
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, int) and value < least:
+                raise CompileError(f"{value} is too small; the least is {least}", where=_where(name))
+        if not 0 <= self.defect_rate < 1:
+            raise CompileError(f"{self.defect_rate} is not a share from 0 to below 1", where=_where("defect_rate"))
+        if self.defects is not None and self.defect_rate:
+            raise CompileError(
+                "a defect map and a rate to draw one are both given", where=_where("defects"), hint="keep one of them"
+            )
+        if self.region is not None and min(self.region) < 1:
+            raise CompileError(f"a region of {self.region[1]}x{self.region[0]} has no PE", where=_where("region"))
+        _check_word("objective", self.objective, OBJECTIVES)
+        if self.dtype is not None:
+            _check_word("dtype", self.dtype, DTYPES)
+        if isinstance(self.wafers, str):
+            _check_word("wafers", self.wafers, ("auto",))
+        if self.entries:
+            raise CompileError(
+                "several entries in one program are not supported yet",
+                where=_where("entries"),
+                hint="compile one program, with shapes or a context",
+            )
+
+    @property
+    def bound_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Input name → shape, as far as the user said: ``shapes``, and the shapes of ``inputs_like``.
+
+        Raises:
+            CompileError: the two contradict each other.
+        """
+        bound = {name: tuple(int(n) for n in array.shape) for name, array in (self.inputs_like or {}).items()}
+        for name, shape in self.shapes.items():
+            wanted = tuple(int(n) for n in shape)
+            if bound.setdefault(name, wanted) != wanted:
+                raise CompileError(
+                    f"its shape is {_shape(wanted)} here and {_shape(bound[name])} in inputs_like",
+                    where=f"input {name}",
+                    hint="keep one",
+                )
+        return bound
+
+    @property
+    def defect_rates(self) -> dict[str, float]:
+        """``defect_rate`` as the arguments of ``DefectMap.random``: cores, routers, links."""
+        rarer = self.defect_rate / CORES_PER_ROUTER_OR_LINK
+        return {"core_rate": self.defect_rate, "router_rate": rarer, "link_rate": rarer}
+
+    def record(self) -> dict[str, Any]:
+        """The options as plain JSON for the artifact: what differs from its default, inputs as shapes, files by name only."""
+        plain: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "inputs_like" and value is not None:
+                value = {name: array.shape for name, array in value.items()}
+            elif each.name == "defects" and value is not None:
+                value = "given"  # the map itself stands in the artifact
+            if value != _default(each.name):
+                plain[each.name] = _plain(value)
+        return dict(sorted(plain.items()))
+
+
+_LEAST = {
+    "context": 0,
+    "new_tokens": 1,
+    "batch": 1,
+    "wafers": 1,
+    "stages": 1,
+    "max_lanes": 1,
+    "seed": 0,
+    "defect_seed": 0,
+}
+
+
+def flag_of(name: str) -> Flag:
+    """The flag of a field of `Options`, for messages and for the command line."""
+    flag: Flag = next(each for each in fields(Options) if each.name == name).metadata["flag"]
+    return flag
+
+
+def _default(name: str) -> Any:
+    each = next(f for f in fields(Options) if f.name == name)
+    return each.default if not callable(each.default_factory) else each.default_factory()
+
+
+def _where(name: str) -> str:
+    return f"option {name} ({flag_of(name).name})"
+
+
+def _check_word(name: str, word: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise CompileError(f"{word!r} is unknown; known: {', '.join(known)}", where=_where(name))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in sorted(value.items())}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return fspath(value) if isinstance(value, PathLike) else value

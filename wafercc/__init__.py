@@ -1,0 +1,125 @@
+"""wafercc maps LLM graphs onto a wafer-scale processor, around its defects, and executes the placed program.
+
+    import wafercc
+
+    program = wafercc.compile("model.onnx", target="mesh:64x64", shapes={"input_ids": (1, 16)})
+    program.verify()
+    result = program.run({"input_ids": ids})
+    result.outputs["logits"], result.cycles
+
+What is heavy (onnx, ortools, the runtime) is imported when it is first used, so that ``import wafercc`` and
+``wafercc --help`` answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    ArtifactError,
+    CompileError,
+    DoesNotFit,
+    ImportFailed,
+    RunError,
+    TargetError,
+    VerifyError,
+    WaferError,
+)
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from .program import Program
+    from .silicon import DefectMap
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "CompileError",
+    "DefectMap",
+    "DoesNotFit",
+    "ImportFailed",
+    "Program",
+    "RunError",
+    "TargetError",
+    "VerifyError",
+    "WaferError",
+    "__version__",
+    "compile",
+    "load",
+]
+
+# Public names that live in modules too heavy to import before they are asked for.
+_LAZY = {"Program": ".program", "DefectMap": ".silicon"}
+
+
+def compile(
+    model: str | PathLike[str],
+    *,
+    target: str = "wse3",
+    inputs_like: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    entries: Mapping[str, Mapping[str, int]] | None = None,
+    context: int | None = None,
+    defects: DefectMap | str | PathLike[str] | None = None,
+    wafers: int | str = 1,
+    objective: str = "latency",
+    dtype: str | None = None,
+    seed: int = 0,
+    **steering: Any,
+) -> Program:
+    """The placed program of an ONNX decoder on a machine; only the model must be given.
+
+    Symbolic dimensions are bound by ``inputs_like`` (arrays, of which only names and shapes count), ``shapes`` (by input)
+    or ``dims`` (by the model's own dimension names); what stays unbound gets a default that ``program.assumptions``
+    names. ``context`` binds the length of a cache to a capacity, so that one program serves every shorter one. ``steering``
+    takes the further fields of `wafercc.passes.options.Options`, such as ``stages``, ``region`` or ``disabled_passes``.
+
+    Raises:
+        ImportFailed: the file cannot be read as a decoder graph.
+        CompileError: the options cannot map it onto this machine (`DoesNotFit`: a resource is too small).
+        TargetError: the machine or its defect map is wrong, or the two do not belong together.
+        TypeError: ``steering`` names an option that does not exist.
+    """
+    from .passes.options import Options
+    from .passes.pipeline import compile_model
+    from .program import Program
+
+    options = Options(
+        target=target,
+        inputs_like=inputs_like,
+        shapes=shapes or {},
+        dims=dims or {},
+        entries=entries or {},
+        context=context,
+        defects=defects,
+        wafers=wafers,
+        objective=objective,
+        dtype=dtype,
+        seed=seed,
+        **steering,
+    )
+    return Program(compile_model(model, options))
+
+
+def load(path: str | PathLike[str]) -> Program:
+    """The program in a ``.wafer`` file.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, altered, or of a schema that this version cannot read.
+    """
+    from .program import Program
+
+    return Program.load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name], __name__), name)
+    globals()[name] = value
+    return value

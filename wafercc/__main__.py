@@ -1,0 +1,7 @@
+"""``python -m wafercc`` is the command ``wafercc``."""
+
+import sys
+
+from .cli.main import main
+
+sys.exit(main())
