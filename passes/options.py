@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike, fspath
+from os.path import basename
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CompileError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..silicon import DefectMap
 
 OBJECTIVES = ("latency", "throughput")
-DTYPES = ("f32", "f16", "bf16")
+DTYPES = ("fp32", "fp16", "bf16")
 # Dead routers and dead links are rarer than dead cores, which are far larger: one for each so many dead cores.
 CORES_PER_ROUTER_OR_LINK = 5
 
@@ -27,8 +28,8 @@ CORES_PER_ROUTER_OR_LINK = 5
 class Flag:
     """How an option is written on the command line.
 
-    ``parse`` reads one word and raises ValueError where it cannot; with ``collect`` the flag may be repeated, and what was
-    parsed is gathered by it (``dict`` of pairs, ``tuple``).
+    ``parse`` reads one word and raises ValueError where it cannot. With ``collect`` the flag may be repeated, and what
+    was parsed is gathered by it (a ``dict`` of pairs, a ``tuple``).
     """
 
     name: str
@@ -75,8 +76,16 @@ def count_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def _option(default: Any, flag: Flag) -> Any:
-    metadata = {"flag": flag}
+def _option(
+    default: Any,
+    name: str,
+    help: str,
+    metavar: str = "",
+    parse: Callable[[str], Any] = str,
+    collect: Callable[[Iterable[Any]], Any] | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    metadata = {"flag": Flag(name, help, metavar, parse, collect, choices)}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -91,73 +100,61 @@ class Options:
     """
 
     target: str = _option(
-        "wse3", Flag("--target", "The machine: a name from `wafercc targets`, mesh:WxH, or a TOML page.", "NAME")
+        "wse3", "--target", "The machine: a name from 'wafercc targets', mesh:WxH, or a TOML page.", "NAME"
     )
     target_overrides: Mapping[str, str] = _option(
-        {},
-        Flag(
-            "--set",
-            "Override one number of the machine, as in pe.sram_bytes=32k. Repeatable.",
-            "KEY=VALUE",
-            pair(str),
-            dict,
-        ),
+        {}, "--set", "Override one number of the machine, as in pe.sram_bytes=32k.", "KEY=VALUE", pair(str), dict
     )
     defects: DefectMap | str | PathLike[str] | None = _option(
-        None, Flag("--defects", "A defect map: what is dead on this wafer.", "FILE")
+        None, "--defects", "A defect map: what is dead on this wafer.", "FILE"
     )
     defect_rate: float = _option(
         0.0,
-        Flag(
-            "--defect-rate",
-            "Draw a defect map: the share of dead cores; a fifth of it for routers and for links.",
-            "RATE",
-            float,
-        ),
+        "--defect-rate",
+        "Draw a defect map: the share of dead cores; a fifth of it for routers and for links.",
+        "RATE",
+        float,
     )
-    defect_seed: int = _option(0, Flag("--defect-seed", "Which map --defect-rate draws.", "SEED", int))
+    defect_seed: int = _option(0, "--defect-seed", "Which map --defect-rate draws.", "SEED", int)
     shapes: Mapping[str, Sequence[int]] = _option(
-        {},
-        Flag(
-            "--shape", "The shape of one input, as in input_ids=1x16. Repeatable.", "NAME=AxB", pair(shape_word), dict
-        ),
+        {}, "--shape", "The shape of one input, as in input_ids=1x16.", "NAME=AxB", pair(shape_word), dict
     )
     dims: Mapping[str, int] = _option(
-        {}, Flag("--dim", "The size of one symbolic dimension of the model. Repeatable.", "NAME=N", pair(int), dict)
+        {}, "--dim", "The size of one symbolic dimension of the model.", "NAME=N", pair(int), dict
     )
     inputs_like: Mapping[str, Any] | None = _option(
-        None, Flag("--inputs-like", "Take all input shapes from the arrays of an npz file.", "FILE.npz", read_npz)
+        None, "--inputs-like", "Take all input shapes from the arrays of an npz file.", "FILE", read_npz
     )
     context: int | None = _option(
-        None, Flag("--context", "Tokens the cache can hold: one program then serves every shorter past.", "TOKENS", int)
+        None, "--context", "Tokens the cache can hold: one program then serves every shorter past.", "TOKENS", int
     )
     new_tokens: int | None = _option(
-        None, Flag("--new-tokens", "Tokens a run takes in, where no shape says it.", "TOKENS", int)
+        None, "--new-tokens", "Tokens a run takes in, where no shape says it.", "TOKENS", int
     )
-    batch: int | None = _option(None, Flag("--batch", "Sequences a run takes in, where no shape says it.", "N", int))
+    batch: int | None = _option(None, "--batch", "Sequences a run takes in, where no shape says it.", "N", int)
     entries: Mapping[str, Mapping[str, int]] = _option(
         {},
-        Flag(
-            "--entry",
-            "An entry of the program, as in decode:new=1. Repeatable. (Not yet.)",
-            "NAME:new=N",
-            entry_word,
-            dict,
-        ),
+        "--entry",
+        "An entry of the program, as in decode:new=1 (not supported yet).",
+        "NAME:new=N",
+        entry_word,
+        dict,
     )
-    wafers: int | str = _option(1, Flag("--wafers", "Wafers to use, or auto.", "N", count_or_auto))
-    objective: str = _option("latency", Flag("--objective", "What to minimise.", choices=OBJECTIVES))
+    wafers: int | str = _option(1, "--wafers", "Wafers to use, or auto.", "N", count_or_auto)
+    objective: str = _option("latency", "--objective", "What to minimise.", choices=OBJECTIVES)
     dtype: str | None = _option(
-        None, Flag("--dtype", "Element type to compute in; the model's own by default.", choices=DTYPES)
+        None, "--dtype", "Element type to compute in, in place of the model's own.", choices=DTYPES
     )
-    seed: int = _option(0, Flag("--seed", "Seed of every search: the same seed gives the same bytes.", "SEED", int))
-    stages: int | None = _option(None, Flag("--stages", "Cut the model into so many stages (regions).", "N", int))
+    seed: int = _option(0, "--seed", "Seed of every search: the same seed gives the same bytes.", "SEED", int)
+    stages: int | None = _option(
+        None, "--stages", "Cut the model into so many stages (regions), in place of the best number.", "N", int
+    )
     region: tuple[int, int] | None = _option(
-        None, Flag("--region", "Force each region's mesh: W columns by H rows, as in mesh:WxH.", "WxH", size_word)
+        None, "--region", "Force every region's mesh: W columns by H rows, as in mesh:WxH.", "WxH", size_word
     )
-    max_lanes: int | None = _option(None, Flag("--max-lanes", "Most parallel lanes of one stream.", "N", int))
+    max_lanes: int | None = _option(None, "--max-lanes", "Most parallel lanes of one stream.", "N", int)
     disabled_passes: tuple[str, ...] = _option(
-        (), Flag("--no-pass", "Leave out one optional rewrite, such as a fusion. Repeatable.", "NAME", str, tuple)
+        (), "--no-pass", "Leave out one optional rewrite, such as a fusion.", "NAME", str, tuple
     )
 
     def __post_init__(self) -> None:
@@ -192,7 +189,7 @@ class Options:
         Raises:
             CompileError: the two contradict each other.
         """
-        bound = {name: tuple(int(n) for n in array.shape) for name, array in (self.inputs_like or {}).items()}
+        bound = _shapes_of(self.inputs_like or {})
         for name, shape in self.shapes.items():
             wanted = tuple(int(n) for n in shape)
             if bound.setdefault(name, wanted) != wanted:
@@ -210,14 +207,20 @@ class Options:
         return {"core_rate": self.defect_rate, "router_rate": rarer, "link_rate": rarer}
 
     def record(self) -> dict[str, Any]:
-        """The options as plain JSON for the artifact: what differs from its default, inputs as shapes, files by name only."""
+        """The options as plain JSON for the artifact: those that differ from their defaults, in order of name.
+
+        Inputs count by shape; of a machine's page only the file name, since no path of this computer belongs there. The
+        page and the defect map are not repeated here: the artifact carries both whole.
+        """
         plain: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name == "inputs_like" and value is not None:
-                value = {name: array.shape for name, array in value.items()}
+                value = _shapes_of(value)
+            elif each.name == "target":
+                value = basename(value)
             elif each.name == "defects" and value is not None:
-                value = "given"  # the map itself stands in the artifact
+                value = "given"
             if value != _default(each.name):
                 plain[each.name] = _plain(value)
         return dict(sorted(plain.items()))
@@ -239,6 +242,12 @@ def flag_of(name: str) -> Flag:
     """The flag of a field of `Options`, for messages and for the command line."""
     flag: Flag = next(each for each in fields(Options) if each.name == name).metadata["flag"]
     return flag
+
+
+def _shapes_of(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    from numpy import shape
+
+    return {name: tuple(int(n) for n in shape(array)) for name, array in arrays.items()}
 
 
 def _default(name: str) -> Any:

@@ -1,0 +1,26 @@
+"""``wafercc show``: what a placed program consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .talk import result_json, tables, working
+
+
+@click.command("show", short_help="Print what a placed program consists of.")
+@click.argument("program", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
+def command(program: Path, as_json: bool) -> None:
+    """Print blocks, instances, regions, PEs, SRAM, colours and cycles of PROGRAM (a .wafer file)."""
+    import wafercc
+    from wafercc.report import summary
+    from wafercc.report import tables as pages
+
+    with working(f"reading {program.name}"):
+        loaded = wafercc.load(program)
+    if as_json:
+        result_json(summary.as_dict(loaded))
+    else:
+        pages.render(loaded, tables())

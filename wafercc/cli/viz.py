@@ -1,0 +1,29 @@
+"""``wafercc viz``: draw where everything lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .talk import result, working
+
+
+@click.command("viz", short_help="Draw the floorplan of a placed program.")
+@click.argument("program", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where to write the picture.  [default: the program's name with .svg, beside it]",
+)
+def command(program: Path, output: Path | None) -> None:
+    """Draw the floorplan of PROGRAM (a .wafer file) as SVG: regions, dead cores, and the streams between regions."""
+    import wafercc
+    from wafercc.report import floorplan
+
+    path = output or program.with_suffix(".svg")
+    with working(f"drawing {program.name}"):
+        floorplan.write_svg(wafercc.load(program), path)
+    result(str(path))
