@@ -2,45 +2,57 @@
 
 Negative axes never appear in attributes: importers normalise them. ``*`` marks optional operands.
 
-    kind            operands                 attributes                  meaning
+    kind        operands           attributes                        meaning
     --- elementwise.py (numpy broadcasting; every dimension is a parallel loop)
     neg abs exp log sqrt reciprocal sin cos tanh sigmoid erf floor ceil sign not isnan relu silu
-                    x                                                    unary
-    gelu            x                        approximate: tanh|none      x * Phi(x)
-    cast            x                        to: dtype
+                x                                                    unary
+    gelu        x                  approximate: tanh|none            x * Phi(x)
+    cast        x                  to: dtype
     add sub mul div pow max min mod eq ne lt le gt ge and or xor
-                    a b                                                  binary; comparisons give bool; integer div truncates
-    where           condition a b
-    swiglu          gate up                                              silu(gate) * up
+                a b                                                  binary; comparisons give bool; integer div
+                                                                     truncates; mod as ONNX Mod: integers take the
+                                                                     divisor's sign, floats the dividend's
+    where       condition a b
+    swiglu      gate up                                              silu(gate) * up
     --- sources.py
-    constant        -                        value: nested tuples, dtype, shape     a small literal tensor
-    range           -                        start: int|Dim, step: int, count: Dim, dtype    start + step * i
-    fill            -                        value, dtype, shape         one number everywhere; a Dim value is n_past arithmetic
+    constant    -                  value: nested tuples,             a small literal tensor
+                                   dtype, shape
+    range       -                  start: int|Dim, step: int,        start + step * i
+                                   count: Dim, dtype
+    fill        -                  value, dtype, shape               one number everywhere; a Dim value is n_past
+                                                                     arithmetic
     --- shape.py
-    reshape         x                        shape (all Dims resolved, no 0 or -1)
-    transpose       x                        perm
-    expand          x                        shape                       broadcast to exactly this shape
-    slice           x                        axis, start: Dim, step, count: Dim     one axis per op
-    concat          x...                     axis
-    kv_append       past new                 axis                        concat onto a cache that stays in place, cyclic over PEs
-    --- lookup.py
-    embedding       table ids                                            rows of a weight [v,c]; ids of any shape -> ids.shape + [c]
-    gather          x indices                axis                        ONNX Gather with axis != 0 or a computed x
-    gather_nd       x indices                batch_dims
+    reshape     x                  shape                             all Dims resolved, no 0 or -1
+    transpose   x                  perm
+    expand      x                  shape                             broadcast to exactly this shape
+    slice       x                  axis, start: Dim, step,           one axis per op
+                                   count: Dim
+    concat      x...               axis
+    kv_append   past new           axis                              concat onto a cache that stays in place, cyclic
+                                                                     over PEs
+    --- lookup.py (negative indices count from the end)
+    embedding   table ids                                            rows of a weight [v,c]; ids of any shape ->
+                                                                     ids.shape + [c]
+    gather      x indices          axis                              ONNX Gather with axis != 0 or a computed x
+    gather_nd   x indices          batch_dims
     --- linear.py
-    matmul          a b                                                  numpy matmul broadcasting of batch dims; ranks >= 2
+    matmul      a b                                                  numpy matmul broadcasting of batch dims; ranks >= 2
     --- reduce.py
-    reduce_sum reduce_mean reduce_max reduce_min   x   axes, keep: bool
-    cumsum          x                        axis, exclusive, reverse
-    softmax         x                        axis
-    --- norm.py (over the last dimension)
-    rms_norm        x weight*                epsilon
-    layer_norm      x weight* bias*          epsilon
+    reduce_sum reduce_mean reduce_max reduce_min
+                x                  axes, keep: bool
+    cumsum      x                  axis, exclusive, reverse
+    softmax     x                  axis
+    --- norm.py (over the last dimension; weight and bias may be of another float type than x)
+    rms_norm    x weight*          epsilon
+    layer_norm  x weight* bias*    epsilon
     --- attention.py
-    rope            x cos sin                interleaved: bool, rotary: int      x [..., d]; cos/sin broadcast against x[..., :rotary/2]
-    attention       q k v mask*              scale, softcap              q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,dv]; h = hk * group, query head i
-                                                                         reads kv head i // group; mask bool (true = see) or additive float,
-                                                                         broadcast against [b,h,s,t]; a row that sees nothing gives 0
+    rope        x cos sin          interleaved: bool, rotary: int    x [..., d]; cos/sin broadcast against
+                                                                     x[..., :rotary/2]
+    attention   q k v mask*        scale, softcap                    q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,dv];
+                                                                     h = hk * group, query head i reads kv head
+                                                                     i // group; mask bool (true = see) or additive
+                                                                     float, broadcast against [b,h,s,t]; a row that
+                                                                     sees nothing gives 0; softcap 0 is none
 
 Types are strict: operands of a binary op share one dtype (importers insert casts); ``where`` likewise.
 """
