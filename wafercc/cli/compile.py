@@ -50,7 +50,8 @@ def option_of(name: str, flag: Flag, default: object) -> click.Option:
         click.Option(
             ["-o", "--output"],
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Where to write the program.  [default: the model's name with .wafer, beside it]",
+            metavar="FILE",
+            help="Where to write the program. [default: the model's name with .wafer, beside it]",
         ),
         *(option_of(each.name, each.metadata["flag"], each.default) for each in fields(Options)),
         click.Option(["--json", "as_json"], is_flag=True, help="Describe the program as JSON."),

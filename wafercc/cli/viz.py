@@ -16,7 +16,7 @@ from .talk import result, working
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where to write the picture.  [default: the program's name with .svg, beside it]",
+    help="Where to write the picture. [default: the program's name with .svg, beside it]",
 )
 def command(program: Path, output: Path | None) -> None:
     """Draw the floorplan of PROGRAM (a .wafer file) as SVG: regions, dead cores, and the streams between regions."""
