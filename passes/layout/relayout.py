@@ -1,0 +1,119 @@
+"""Relayout: the collectives that turn the layout a value has into the layout an op wants.
+
+Inside a region two moves suffice: *gather* replicates a cut axis (AllGather), *narrow* keeps a slice of what a PE already
+holds (free of traffic). A wanted layout whose every tile lies inside the tile that PE has is a narrow; otherwise the axes of
+the dimensions that fail are gathered first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from wafercc.ir.dims import Dim, upper
+from wafercc.ir.graph import TensorType
+from wafercc.ir.layout import UNCUT, AxisName, Layout, Mesh, Split, owned, same_tiles, tile_extent
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step of a relayout: an AllGather over ``gather`` axes of one direction, or a Narrow where there are none."""
+
+    gather: tuple[AxisName, ...]
+    layout: Layout
+
+
+@lru_cache(maxsize=65_536)
+def plan(kind: TensorType, have: Layout, need: Layout, mesh: Mesh) -> tuple[Move, ...] | None:
+    """The moves from ``have`` to ``need``; empty if they are the same tiles; None if no such moves exist."""
+    if all(
+        same_tiles(dim, a, b, mesh.parts(a.axes)) for dim, a, b in zip(kind.shape, have.splits, need.splits, strict=True)
+    ):
+        return ()
+    failing = [
+        d
+        for d, (dim, a, b) in enumerate(zip(kind.shape, have.splits, need.splits, strict=True))
+        if not _inside(dim, a, b, mesh)
+    ]
+    splits = list(have.splits)
+    gathered: list[AxisName] = []
+    for d in failing:
+        gathered += splits[d].axes
+        splits[d] = UNCUT
+    # An axis that still cuts one dimension cannot cut another: gather it there too.
+    for d, split in enumerate(splits):
+        if any(a in other.axes for e, other in enumerate(need.splits) if e != d for a in split.axes):
+            gathered += split.axes
+            splits[d] = UNCUT
+    moves: list[Move] = []
+    current = have
+    for along in _directions(mesh, have, gathered):
+        axes = tuple(a.name for a in mesh.axes if a.along == along and a.name in gathered)
+        if not axes:
+            continue
+        after = [_without(dim, s, axes, mesh) for dim, s in zip(kind.shape, current.splits, strict=True)]
+        if not is_line(mesh, axes) or any(s is None for s in after):
+            return None
+        current = Layout(tuple(s for s in after if s is not None))
+        moves.append(Move(axes, current))
+    if not all(
+        same_tiles(dim, a, b, mesh.parts(a.axes))
+        for dim, a, b in zip(kind.shape, current.splits, need.splits, strict=True)
+    ):
+        moves.append(Move((), need))
+    return tuple(moves)
+
+
+def _directions(mesh: Mesh, have: Layout, gathered: list[AxisName]) -> tuple[str, ...]:
+    """The order of gathering: the direction of the minor axis of a doubly cut dimension first."""
+    along = {a.name: a.along for a in mesh.axes}
+    for split in have.splits:
+        wanted = [along[a] for a in split.axes if a in gathered]
+        if len(wanted) > 1 and wanted[-1] != wanted[0]:
+            return (wanted[-1], wanted[0])
+    return ("x", "y")
+
+
+def is_line(mesh: Mesh, axes: tuple[AxisName, ...]) -> bool:
+    """Whether these axes of one direction form runs of neighbouring PEs: all of its axes, or its minor ones."""
+    along = {a.along for a in mesh.axes if a.name in axes}
+    if len(along) != 1:
+        return False
+    direction = [a.name for a in mesh.axes if a.along in along and a.extent > 1]
+    present = [a for a in axes if mesh.extent[a] > 1]
+    return direction[len(direction) - len(present) :] == present
+
+
+def _without(dim: Dim, split: Split, axes: tuple[AxisName, ...], mesh: Mesh) -> Split | None:
+    """What is left of a split when its minor axes are gathered: runs of the gathered PEs' granules; None if not minor."""
+    kept = tuple(a for a in split.axes if a not in axes)
+    if len(kept) == len(split.axes):
+        return split
+    if not kept:
+        return UNCUT
+    if split.axes[: len(kept)] != kept:
+        return None
+    gone = mesh.parts(split.axes[len(kept) :])
+    run = split.granule if split.cyclic else tile_extent(upper(dim), split, mesh.parts(split.axes))
+    return Split(kept, run * gone, split.cyclic)
+
+
+def _inside(dim: Dim, have: Split, need: Split, mesh: Mesh) -> bool:
+    """Whether each PE's wanted elements all lie among those it has."""
+    if not have.axes or have == need:
+        return True
+    if not isinstance(dim, int) or need.axes[: len(have.axes)] != have.axes:
+        return False
+    return _subset(dim, have, need, mesh.parts(have.axes), mesh.parts(need.axes))
+
+
+@lru_cache(maxsize=4096)
+def _subset(extent: int, have: Split, need: Split, have_parts: int, need_parts: int) -> bool:
+    held = np.repeat(owned(extent, have, have_parts), need_parts // have_parts, axis=0)
+    wanted = owned(extent, need, need_parts)
+    present = np.zeros((need_parts, extent + 1), bool)
+    np.put_along_axis(present, held, True, axis=1)  # -1 marks the spare last column
+    present[:, extent] = True
+    return bool(np.take_along_axis(present, wanted, axis=1).all())

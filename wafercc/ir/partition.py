@@ -1,0 +1,48 @@
+"""Partition: which ops run in which region, and which regions run the same thing.
+
+A stage is one region's share of the graph. Stages of equal structure (the layers of a decoder) share one *template* graph;
+a stage then only says what the template's weights and interface are bound to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from .block import BlockName, RegionId
+from .graph import Graph, ValueName
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One region's share: its template, and template value → graph value for its inputs, outputs and weights."""
+
+    region: RegionId
+    block: BlockName
+    bindings: Mapping[ValueName, ValueName]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A graph cut into stages, in the order the data passes them."""
+
+    graph: Graph
+    templates: Mapping[BlockName, Graph]
+    stages: tuple[Stage, ...]
+
+    @cached_property
+    def source(self) -> Mapping[ValueName, tuple[Stage, ValueName]]:
+        """Graph value → the stage that produces it and its name in the template."""
+        found: dict[ValueName, tuple[Stage, ValueName]] = {}
+        for stage in self.stages:
+            for name in self.templates[stage.block].outputs:
+                found[stage.bindings[name]] = (stage, name)
+        return found
+
+    def __str__(self) -> str:
+        lines = [f"partition of {self.graph.name}: {len(self.stages)} stages, {len(self.templates)} blocks"]
+        for stage in self.stages:
+            template = self.templates[stage.block]
+            lines.append(f"  {stage.region}: block {stage.block}, {len(template.ops)} ops")
+        return "\n".join(lines)
