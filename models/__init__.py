@@ -1,0 +1,1 @@
+"""Models to try: the demo, and later the catalog."""

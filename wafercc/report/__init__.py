@@ -1,0 +1,1 @@
+"""Reports: tables, summaries and pictures of a placed program."""
