@@ -9,9 +9,9 @@
     return %z
 
 An absent operand is ``_``. Attributes are numbers, ``true``/``false``, dimensions, strings and ``[...]`` for tuples;
-a float always shows a point or an exponent. Names and strings that are not plain words stand in JSON quotes. ``from``
-names the ONNX node where it differs from the op. ``value`` declares a type that no line above it gives. Blank lines and lines
-that start with ``#`` mean nothing.
+a float always shows a point or an exponent. Names and strings that are not plain words stand in JSON quotes.
+``from`` names the ONNX node where it differs from the op. ``value`` declares a type that no line above it gives. Blank
+lines and lines that start with ``#`` mean nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Elementwise ops: numpy broadcasting, every dimension of the result a parallel loop.
 
 Each row is a line of data: what it takes, its kernel, and what one element costs. 16-bit floats are computed in f32
-and rounded once. Costs count a division, root or elementary function as one ``special`` operation each (a sigmoid is exp
-and reciprocal: two), everything a SIMD lane does at full rate as ``simple``.
+and rounded once. Costs count a division, root or elementary function as one ``special`` operation each (a sigmoid is
+exp and reciprocal: two), everything a SIMD lane does at full rate as ``simple``.
 """
 
 from __future__ import annotations
@@ -98,12 +98,11 @@ def erf(x: Numbers) -> Numbers:
 
 
 def sigmoid(x: Numbers) -> Numbers:
-    result: Numbers = 1 / (1 + np.exp(-x))
-    return result
+    return numbers(np.reciprocal(1 + np.exp(-x)))
 
 
 def silu(x: Numbers) -> Numbers:
-    return x / (1 + np.exp(-x))
+    return numbers(np.divide(x, 1 + np.exp(-x)))
 
 
 def _truncating_div(a: Numbers, b: Numbers) -> Array:
