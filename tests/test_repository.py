@@ -104,6 +104,16 @@ def test_the_command_reference_is_what_the_code_says(same_text: Callable[[Path, 
     same_text(ROOT / "docs" / "cli.md", markdown())
 
 
+def test_the_op_table_page_is_the_table_of_the_code(same_text: Callable[[Path, str], None]) -> None:
+    from wafercc.ir import ops
+    from wafercc.ir.optable import table
+
+    described = ops.__doc__ or ""
+    assert set(table()) <= set(re.findall(r"\w+", described)), "a kind is missing from the docstring of wafercc.ir.ops"
+    head = "# Op table\n\nEvery op kind of the graph; from the docstring of `wafercc/ir/ops/__init__.py`."
+    same_text(ROOT / "docs" / "ops.md", f"{head}\n\n```text\n{described.strip()}\n```")
+
+
 def pages() -> list[Path]:
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
