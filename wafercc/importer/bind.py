@@ -1,0 +1,320 @@
+"""Bind: give every dimension of every input a number, or an expression in ``n_past``.
+
+Each open dimension has a symbol, and most have a role: batch, new tokens, past length, total length (past + new). What the user
+fixed (shapes, arrays, symbols, roles) comes first, then what follows from it, then defaults; every default is stated together with
+the flag that changes it. Exporters give caches of one model different symbols, and masks symbols related to nothing, so roles are
+read from where a symbol stands, with its name as a second opinion.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ..errors import ImportFailed
+from ..ir.dims import Dim, affine
+from ..ir.dtypes import from_numpy
+from .model import Assumption, Binding
+from .nodes import InputSpec
+from .states import State
+
+DEFAULT_TOKENS = 64
+DEFAULT_CONTEXT = 512
+
+
+Giver = Callable[[InputSpec, int, "Role"], None]
+
+
+class Role(StrEnum):
+    """What a dimension counts."""
+
+    BATCH = "batch"
+    NEW = "new tokens"
+    PAST = "past length"
+    TOTAL = "total length"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The shape of every input, the largest ``n_past``, and what was assumed."""
+
+    shapes: Mapping[str, tuple[Dim, ...]]
+    past_max: int
+    assumptions: tuple[Assumption, ...]
+
+
+def bind(inputs: Sequence[InputSpec], states: Sequence[State], binding: Binding) -> Bound:
+    """Shapes for all inputs.
+
+    Raises:
+        ImportFailed: the user's shapes contradict the model or each other, name what does not exist, or leave a dimension
+            open that has no default.
+    """
+    table = _Table(inputs, states)
+    table.fix(binding)
+    past_max = table.settle(binding)
+    return Bound(table.shapes(), past_max, tuple(table.assumptions))
+
+
+@dataclass
+class _Table:
+    """The symbols of one model while they are being bound."""
+
+    inputs: Sequence[InputSpec]
+    states: Sequence[State]
+    values: dict[str, Dim] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    assumptions: list[Assumption] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.roles = _roles(self.inputs, self.states)
+        self.by_role: dict[Role, Dim] = {}
+
+    # --- what the user fixed
+
+    def fix(self, binding: Binding) -> None:
+        specs = {spec.name: spec for spec in self.inputs}
+        like = binding.inputs_like or {}
+        for name, shape in [*binding.shapes.items(), *((n, tuple(a.shape)) for n, a in like.items())]:
+            if name not in specs:
+                raise ImportFailed(f"the model has no input {name}", hint=f"its inputs: {', '.join(specs)}")
+            self._fix_shape(specs[name], shape)
+        for name, array in like.items():
+            try:
+                given = from_numpy(array.dtype)
+            except KeyError:
+                raise ImportFailed(f"is given as {array.dtype}, which is not supported", where=f"input {name}") from None
+            if given != specs[name].dtype:
+                raise ImportFailed(f"is given as {given}, the model wants {specs[name].dtype}", where=f"input {name}")
+        symbols = {symbol for _, _, symbol in self._slots() if isinstance(symbol, str)}
+        for symbol, value in binding.dims.items():
+            named = {s for s in symbols if s == symbol or symbol in _terms(s)}
+            if not named:
+                known = ", ".join(sorted(symbols)) or "none"
+                raise ImportFailed(f"the model has no dimension called {symbol}", hint=f"its symbols: {known}")
+            self._set(symbol, value, f"--dim {symbol}={value}")
+
+    def _fix_shape(self, spec: InputSpec, shape: tuple[int, ...]) -> None:
+        where = f"input {spec.name}"
+        if len(shape) != len(spec.dims):
+            raise ImportFailed(f"has rank {len(spec.dims)}, the shape given has {len(shape)}: {_text(shape)}", where=where)
+        for axis, (dim, extent) in enumerate(zip(spec.dims, shape, strict=True)):
+            if extent < 0:
+                raise ImportFailed(f"cannot have the negative extent {extent} in dimension {axis}", where=where)
+            if isinstance(dim, int):
+                if dim != extent:
+                    raise ImportFailed(f"dimension {axis} is {dim} in the model, the shape given has {extent}", where=where)
+                continue
+            self._set(_symbol(spec, axis), int(extent), f"input {spec.name} dimension {axis}")
+
+    def _set(self, symbol: str, value: Dim, origin: str) -> None:
+        if symbol in self.values and self.values[symbol] != value:
+            raise ImportFailed(
+                f"the dimension {symbol} is {value} in {origin}, but {self.values[symbol]} in {self.origins[symbol]}",
+                hint="give shapes that agree",
+            )
+        self.values[symbol] = value
+        self.origins.setdefault(symbol, origin)
+
+    # --- what follows, and defaults
+
+    def settle(self, binding: Binding) -> int:
+        """Values for all roles, then for all symbols; gives the largest n_past."""
+        for symbol, role in self.roles.items():
+            if symbol in self.values:
+                self.by_role.setdefault(role, self.values[symbol])
+        self._wish(Role.BATCH, binding.batch, "--batch")
+        self._wish(Role.NEW, binding.new_tokens, "--new-tokens")
+        self._derive()
+        self._default(Role.BATCH, 1)
+        past_max = self._settle_lengths(binding)
+        for symbol, role in self.roles.items():
+            if symbol not in self.values:
+                self._set(symbol, self.by_role[role], f"the {role}")
+        for spec, axis, symbol in self._slots():
+            if isinstance(symbol, str):
+                self._settle_symbol(spec, axis, symbol)
+        return past_max
+
+    def _wish(self, role: Role, wish: int | None, flag: str) -> None:
+        if wish is None:
+            return
+        if wish < 1:
+            raise ImportFailed(f"cannot have {wish} as {role}", hint=f"give {flag} a number of 1 or more")
+        have = self.by_role.setdefault(role, wish)
+        if have != wish:
+            raise ImportFailed(f"the {role} is {have} in the shapes given, but {flag} says {wish}", hint="give one of them")
+
+    def _derive(self) -> None:
+        """total = past + new: the third follows from two of them."""
+        get = self.by_role.get
+        new, past, total = get(Role.NEW), get(Role.PAST), get(Role.TOTAL)
+        if not self.states:
+            if new is None and total is not None:
+                self.by_role[Role.NEW] = total
+            return
+        if total is not None and past is None and new is not None:
+            self.by_role[Role.PAST] = total - new
+        elif total is not None and new is None and past is not None:
+            self.by_role[Role.NEW] = total - past
+        for role in (Role.PAST, Role.NEW):
+            value = self.by_role.get(role)
+            if isinstance(value, int) and value < 0:
+                raise ImportFailed(
+                    f"the {Role.TOTAL} {total} is less than the {Role.NEW} {new} and {Role.PAST} {past} given",
+                    hint="give shapes that agree",
+                )
+
+    def _settle_lengths(self, binding: Binding) -> int:
+        """New, past and total length; gives the largest n_past (0 where the past is a number)."""
+        if not self.states:
+            self._default(Role.NEW, DEFAULT_TOKENS)
+            self.by_role.setdefault(Role.TOTAL, self.by_role[Role.NEW])
+            if binding.context is not None:
+                text = f"the model has no cache: the context of {binding.context} is not used"
+                self.assumptions.append(Assumption(text, "leave out --context"))
+            return 0
+        self._default(Role.NEW, 1)
+        new, past_max = self.by_role[Role.NEW], 0
+        assert isinstance(new, int)
+        if Role.PAST not in self.by_role:
+            past_max = self._capacity(binding, new)
+            self.by_role[Role.PAST] = affine(1, 0, past_max)
+        self.by_role.setdefault(Role.TOTAL, self.by_role[Role.PAST] + new)
+        return past_max
+
+    def _capacity(self, binding: Binding, new: int) -> int:
+        context = binding.context
+        if context is None:
+            context = max(DEFAULT_CONTEXT, new)
+            text = f"the cache holds up to {context - new} tokens before the {new} new (context {context})"
+            self.assumptions.append(Assumption(text, "--context N, or --shape with the past's length"))
+        if context < new:
+            raise ImportFailed(f"the context of {context} is less than the {new} new tokens", hint="give a larger --context")
+        return context - new
+
+    def _default(self, role: Role, value: int) -> None:
+        if role in self.by_role:
+            return
+        self.by_role[role] = value
+        symbols = [symbol for symbol, r in self.roles.items() if r is role]
+        if symbols:
+            first = next((s, a) for s, a, symbol in self._slots() if symbol == symbols[0])
+            shown = f"--dim {symbols[0]}=N" if "[" not in symbols[0] else f"--shape {first[0].name}=..."
+            self.assumptions.append(Assumption(f"{role} = {value}", shown))
+
+    def _settle_symbol(self, spec: InputSpec, axis: int, symbol: str) -> None:
+        """Check an expression of symbols against its value, or take its value from it."""
+        computed = _evaluate(symbol, self.values) if symbol not in _terms(symbol) else None
+        if computed is not None:
+            self._set(symbol, computed, f"input {spec.name} dimension {axis}")
+        if symbol not in self.values:
+            raise ImportFailed(
+                f"dimension {axis} ({symbol}) has no value and no default",
+                where=f"input {spec.name}",
+                hint=f"give --dim {symbol}=N or --shape {spec.name}={'x'.join('N' if not isinstance(d, int) else str(d) for d in spec.dims)}",
+            )
+
+    def shapes(self) -> dict[str, tuple[Dim, ...]]:
+        return {
+            spec.name: tuple(
+                dim if isinstance(dim, int) else self.values[_symbol(spec, axis)] for axis, dim in enumerate(spec.dims)
+            )
+            for spec in self.inputs
+        }
+
+    def _slots(self) -> Iterator[tuple[InputSpec, int, int | str]]:
+        for spec in self.inputs:
+            for axis, dim in enumerate(spec.dims):
+                yield spec, axis, dim if isinstance(dim, int) else _symbol(spec, axis)
+
+
+def _symbol(spec: InputSpec, axis: int) -> str:
+    """The symbol of an open dimension; one that the exporter left unnamed is called by its place."""
+    dim = spec.dims[axis]
+    return dim if isinstance(dim, str) else f"{spec.name}[{axis}]"
+
+
+def _roles(inputs: Sequence[InputSpec], states: Sequence[State]) -> dict[str, Role]:
+    """Symbol → role. Caches decide first, then token inputs, then masks, then names."""
+    roles: dict[str, Role] = {}
+
+    def give(spec: InputSpec, axis: int, role: Role) -> None:
+        if not isinstance(spec.dims[axis], int):
+            roles.setdefault(_symbol(spec, axis), role)
+
+    caches = {state.input: state for state in states}
+    masks = []
+    for spec in inputs:
+        if spec.name in caches:
+            give(spec, 0, Role.BATCH)
+            give(spec, caches[spec.name].axis, Role.PAST)
+    for spec in inputs:
+        rank = len(spec.dims)
+        if spec.name in caches:
+            continue
+        if "mask" in spec.name.lower():
+            masks.append(spec)
+        elif spec.dtype.is_float and rank == 3 or not spec.dtype.is_float and rank == 2:
+            give(spec, 0, Role.BATCH)
+            give(spec, 1, Role.NEW)
+        elif not spec.dtype.is_float and rank == 3:  # positions of several kinds: [kinds, batch, new]
+            give(spec, 1, Role.BATCH)
+            give(spec, 2, Role.NEW)
+        elif "cache_position" in spec.name:
+            give(spec, 0, Role.NEW)
+    for spec in masks:
+        _mask_roles(spec, give)
+    for spec in inputs:
+        for axis, dim in enumerate(spec.dims):
+            if not isinstance(dim, int) and (role := _named_role(_symbol(spec, axis))):
+                roles.setdefault(_symbol(spec, axis), role)
+    if not states:
+        roles = {symbol: Role.NEW if role is Role.TOTAL else role for symbol, role in roles.items()}
+    return {symbol: role for symbol, role in roles.items() if symbol in _terms(symbol) or "[" in symbol}
+
+
+def _mask_roles(spec: InputSpec, give: Giver) -> None:
+    rank = len(spec.dims)
+    if rank >= 1:
+        give(spec, rank - 1, Role.TOTAL)
+    if rank >= 2:
+        give(spec, 0, Role.BATCH)
+    if rank >= 3:
+        give(spec, rank - 2, Role.NEW)
+
+
+def _named_role(symbol: str) -> Role | None:
+    name = symbol.lower()
+    if re.search(r"batch", name):
+        return Role.BATCH
+    if re.search(r"past|cache", name):
+        return Role.PAST
+    if re.search(r"total|kv_len", name):
+        return Role.TOTAL
+    return Role.NEW if re.search(r"seq|token|length", name) else None
+
+
+def _terms(symbol: str) -> tuple[str, ...]:
+    """The plain symbols of a sum; a symbol that is no sum is its own only term."""
+    parts = [part.strip() for part in symbol.split("+")]
+    return tuple(part for part in parts if part and not part.isdigit())
+
+
+def _evaluate(symbol: str, values: Mapping[str, Dim]) -> Dim | None:
+    """The value of a sum of symbols and numbers, if all of them have values."""
+    total: Dim = 0
+    for part in (part.strip() for part in symbol.split("+")):
+        if part.isdigit():
+            total = total + int(part)
+        elif part in values:
+            total = total + values[part]
+        else:
+            return None
+    return total
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a scalar"

@@ -1,0 +1,204 @@
+"""Read: an ONNX file → `Model`, with functions inlined and nodes sorted.
+
+onnx-ir parses and keeps tensors mapped or packed; nothing large is read here. ``onnx.checker`` is not asked: it rejects
+graphs that every engine runs (nodes out of order, contributed ops in the default domain).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.passes.common import InlinePass
+
+from ..errors import ImportFailed
+from ..ir.dtypes import DType
+from .external import check_external
+from .model import Source
+from .nodes import Branch, InputSpec, Model, Node, Tensor
+from .sort import sorted_nodes
+from .wire import damage
+
+DTYPES = {
+    ir.DataType.FLOAT: DType.F32,
+    ir.DataType.FLOAT16: DType.F16,
+    ir.DataType.BFLOAT16: DType.BF16,
+    ir.DataType.DOUBLE: DType.F64,
+    ir.DataType.INT64: DType.I64,
+    ir.DataType.INT32: DType.I32,
+    ir.DataType.INT16: DType.I16,
+    ir.DataType.INT8: DType.I8,
+    ir.DataType.INT4: DType.I4,
+    ir.DataType.UINT64: DType.U64,
+    ir.DataType.UINT32: DType.U32,
+    ir.DataType.UINT16: DType.U16,
+    ir.DataType.UINT8: DType.U8,
+    ir.DataType.UINT4: DType.U4,
+    ir.DataType.BOOL: DType.BOOL,
+}
+DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+def read_model(path: Path, *, allow_missing_weights: bool = False) -> Model:
+    """The model in a file.
+
+    Raises:
+        ImportFailed: the file is missing, truncated or not ONNX; external data is absent or outside the folder; an element
+            type is not supported; or the nodes cannot be ordered.
+    """
+    content = _content(path)
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except DecodeError:
+        raise ImportFailed(damage(content), where=str(path), hint="export or copy the model again") from None
+    if not proto.HasField("graph") or not proto.ir_version or not (proto.graph.node or proto.graph.input):
+        raise ImportFailed(damage(content), where=str(path), hint="give a .onnx file")
+    reader = _Reader(path.parent, _opsets(proto, path), allow_missing_weights)
+    source = Source(
+        file=path.name,
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        opsets=reader.opsets,
+        sha256=hashlib.sha256(content).hexdigest(),
+        nodes=len(proto.graph.node),
+    )
+    return reader.model(_structure(proto, path), source)
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise ImportFailed("is a folder, not a file", where=str(path), hint="give the .onnx file inside it")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ImportFailed("no such file", where=str(path)) from None
+    except OSError as problem:
+        raise ImportFailed(f"cannot be read: {problem.strerror}", where=str(path)) from None
+    if not content:
+        raise ImportFailed("the file is empty", where=str(path))
+    return content
+
+
+def _opsets(proto: onnx.ModelProto, path: Path) -> dict[str, int]:
+    opsets = {"" if o.domain in DEFAULT_DOMAINS else o.domain: int(o.version) for o in proto.opset_import}
+    if "" not in opsets and any(n.domain in DEFAULT_DOMAINS for n in proto.graph.node):
+        raise ImportFailed("the model names no opset of the default domain", where=str(path), hint="export it again")
+    return opsets
+
+
+def _structure(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    """The parsed model with its local functions inlined."""
+    try:
+        model = ir.from_proto(proto)
+        if model.functions:
+            model = InlinePass()(model).model
+    except Exception as problem:  # onnx-ir raises many kinds; whichever it is, this file is not a model it can read
+        cause = problem.__cause__ or problem
+        reason = (str(cause).splitlines() or [""])[0] or type(cause).__name__
+        raise ImportFailed(f"not a readable model: {reason}", where=str(path)) from None
+    return model
+
+
+class _Reader:
+    """Turns onnx-ir objects into plain ones; carries what they need: the folder, the opsets, the reading rule."""
+
+    def __init__(self, folder: Path, opsets: dict[str, int], allow_missing: bool) -> None:
+        self.folder, self.opsets, self.allow_missing = folder, opsets, allow_missing
+
+    def model(self, model: ir.Model, source: Source) -> Model:
+        graph = model.graph
+        tensors = self.tensors(graph)
+        inputs = tuple(self.input(value) for value in graph.inputs if value.name not in tensors)
+        known = frozenset(tensors) | {spec.name for spec in inputs}
+        nodes = sorted_nodes(self.nodes(graph), known)
+        outputs = tuple(str(value.name) for value in graph.outputs)
+        if not outputs:
+            raise ImportFailed("the graph has no outputs", where=source.file)
+        written = known.union(*(set(node.outputs) for node in nodes)) if nodes else known
+        for name in outputs:
+            if name not in written:
+                raise ImportFailed("nothing writes this graph output", where=f"output {name}")
+        return Model(graph.name or "main", nodes, inputs, outputs, tensors, source)
+
+    def input(self, value: ir.Value) -> InputSpec:
+        name = str(value.name)
+        if not isinstance(value.type, ir.TensorType):
+            raise ImportFailed(f"has the type {value.type}, not a tensor", where=f"input {name}")
+        if value.shape is None:
+            raise ImportFailed("has no declared rank", where=f"input {name}", hint="export it with its shape")
+        return InputSpec(name, dtype_of(value.type.dtype, f"input {name}"), tuple(_dim(d) for d in value.shape))
+
+    def tensors(self, graph: ir.Graph) -> dict[str, Tensor]:
+        found = {}
+        for name, value in graph.initializers.items():
+            if value.const_value is None:
+                raise ImportFailed("is an initializer without content", where=f"tensor {name}")
+            found[name] = self.tensor(name, value.const_value)
+        return found
+
+    def tensor(self, name: str, tensor: ir.TensorProtocol) -> Tensor:
+        dtype = dtype_of(tensor.dtype, f"tensor {name}")
+        shape = tuple(int(d) for d in tensor.shape.numpy())
+        if isinstance(tensor, ir.ExternalTensor):
+            offset, length = tensor.offset or 0, tensor.length if tensor.length is not None else tensor.nbytes
+            location = str(tensor.location)
+            if check_external(name, location, offset, length, self.folder, allow_missing=self.allow_missing) is None:
+                return Tensor(name, dtype, shape, None)
+            tensor.base_dir = str(self.folder)
+        return Tensor(name, dtype, shape, tensor.numpy)
+
+    def nodes(self, graph: ir.Graph) -> list[Node]:
+        return [self.node(node, position) for position, node in enumerate(graph)]
+
+    def node(self, node: ir.Node, position: int) -> Node:
+        domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
+        name = node.name or f"{node.op_type}_{position}"
+        attrs = {attr.name: self.attribute(name, attr) for attr in node.attributes.values()}
+        version = node.version if node.version is not None else self.opsets.get(domain, 1)
+        inputs, outputs = _names(node.inputs), _names(node.outputs)
+        return Node(name, domain, node.op_type, inputs, outputs, attrs, version)
+
+    def attribute(self, node: str, attr: ir.Attr) -> Any:
+        match attr.type:
+            case ir.AttributeType.TENSOR:
+                return self.tensor(f"{attr.name} of node {node}", attr.value)
+            case ir.AttributeType.GRAPH:
+                graph: ir.Graph = attr.value
+                outputs = tuple(str(value.name) for value in graph.outputs)
+                return Branch(tuple(self.nodes(graph)), outputs, self.tensors(graph))
+            case ir.AttributeType.INTS | ir.AttributeType.FLOATS | ir.AttributeType.STRINGS:
+                return tuple(attr.value)
+        return attr.value
+
+
+def dtype_of(dtype: ir.DataType | None, where: str) -> DType:
+    """The element type of an ONNX one.
+
+    Raises:
+        ImportFailed: no PE holds such elements.
+    """
+    if dtype not in DTYPES:
+        name = dtype.name.lower() if dtype is not None else "none"
+        names = ", ".join(d.name.lower() for d in DTYPES)
+        raise ImportFailed(f"the element type {name} is not supported", where=where, hint=f"supported: {names}")
+    return DTYPES[dtype]
+
+
+def _names(values: Iterable[ir.Value | None]) -> tuple[str | None, ...]:
+    return tuple(value.name if value is not None and value.name else None for value in values)
+
+
+def _dim(dim: int | ir.SymbolicDim) -> int | str | None:
+    """A number, a symbol, or nothing; some exporters write a number as if it were a symbol."""
+    if isinstance(dim, int):
+        return dim if dim >= 0 else None
+    symbol = dim.value
+    if isinstance(symbol, str):
+        text = symbol.strip()
+        return int(text) if text.isdigit() else (text or None)
+    return None
