@@ -1,0 +1,186 @@
+"""Size: how many rows and columns of PEs each block gets.
+
+All blocks share the number of rows, so that streams between stages run row to row; columns are each block's own. Square
+meshes are tried from small to large until more PEs stop paying, then columns are varied around the best. The result
+is a list of plans, best first, each smaller than the one before, for placement to fall back on where defects leave too little room.
+
+Reads Partition and Target; writes plans of solved blocks. Cost: a few dozen layout searches of a small beam, then one full search
+per block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from wafercc.errors import CompileError, DoesNotFit
+from wafercc.ir.block import BlockName
+from wafercc.ir.graph import Graph, ValueName
+from wafercc.ir.layout import Mesh
+from wafercc.ir.partition import Partition
+from wafercc.targets import Target
+
+from .layout import Search, Solution, SolvedBlock, emit
+from .partition import cheap_values
+
+LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256)
+SHRINK = (1.0, 0.95, 0.9, 0.84, 0.75, 0.66, 0.5)
+QUICK = Search(beam=6, tries=10)
+
+MeshShape = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SizePlan:
+    """Rows x columns for every block."""
+
+    shapes: Mapping[BlockName, MeshShape]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Options of the pass: a forced mesh (rows, columns) for every region, and the full search."""
+
+    region: MeshShape | None = None
+    search: Search = Search(beam=48, tries=24)
+
+    def __call__(self, partition: Partition, target: Target, live_pes: int) -> Iterator[SizePlan]:
+        """Plans, best first.
+
+        Raises:
+            DoesNotFit: the weights need more SRAM than the machine has, or a forced mesh does not hold them.
+        """
+        sizer = _Sizer(partition, target, live_pes)
+        if self.region is not None:
+            yield SizePlan({b: self.region for b in partition.templates})
+            return
+        yield from sizer.plans()
+
+    def solve(self, partition: Partition, plan: SizePlan, target: Target) -> dict[BlockName, SolvedBlock]:
+        """Every block searched in full on its mesh."""
+        return {
+            name: emit(name, graph, search_block(self.search, partition, name, plan.shapes[name], target), target)
+            for name, graph in partition.templates.items()
+        }
+
+
+def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName]:
+    """Interface values of a template that some stage exchanges with another stage."""
+    template, outside = partition.templates[name], set(partition.graph.inputs)
+    sent = {v for s in partition.stages for n in partition.templates[s.block].inputs if (v := s.bindings[n]) not in outside}
+    return frozenset(
+        value
+        for stage in partition.stages
+        if stage.block == name
+        for value in (*template.inputs, *template.outputs)
+        if stage.bindings[value] in sent
+    )
+
+
+def search_block(search: Search, partition: Partition, name: BlockName, shape: MeshShape, target: Target) -> Solution:
+    """The layout search of one block on a mesh of ``shape`` (rows, columns)."""
+    graph = partition.templates[name]
+    mesh = Mesh.of([shape[0]], [shape[1]])
+    return search(graph, mesh, target, cheap_values(graph), carried_values(partition, name))
+
+
+@dataclass
+class _Sizer:
+    partition: Partition
+    target: Target
+    live_pes: int
+
+    def __post_init__(self) -> None:
+        self.known: dict[tuple[BlockName, MeshShape], int | None] = {}
+        self.refused: DoesNotFit | None = None
+
+    @cached_property
+    def counts(self) -> dict[BlockName, int]:
+        stages = self.partition.stages
+        return {b: sum(s.block == b for s in stages) for b in self.partition.templates}
+
+    def cycles(self, block: BlockName, shape: MeshShape) -> int | None:
+        """Estimated cycles of a block on a mesh; None if it does not fit there."""
+        key = (block, shape)
+        if key not in self.known:
+            try:
+                self.known[key] = search_block(QUICK, self.partition, block, shape, self.target).cycles + sum(shape)
+            except DoesNotFit as refusal:
+                self.refused, self.known[key] = refusal, None
+        return self.known[key]
+
+    def fits(self, shapes: Mapping[BlockName, MeshShape]) -> bool:
+        area = sum(self.counts[b] * p * q for b, (p, q) in shapes.items())
+        return area <= self.live_pes and all(p <= self.target.height and q <= self.target.width for p, q in shapes.values())
+
+    def total(self, shapes: Mapping[BlockName, MeshShape]) -> int | None:
+        parts = [self.cycles(b, s) for b, s in shapes.items()]
+        if not self.fits(shapes) or any(p is None for p in parts):
+            return None
+        return sum(self.counts[b] * p for (b, _), p in zip(shapes.items(), parts, strict=True) if p is not None)
+
+    def plans(self) -> Iterator[SizePlan]:
+        best = self.best_square()
+        best = self.vary_columns(best)
+        seen: set[tuple[MeshShape, ...]] = set()
+        for factor in SHRINK:
+            shapes = {b: (max(1, int(p * factor)), max(1, int(q * factor))) for b, (p, q) in best.items()}
+            key = tuple(shapes.values())
+            if key not in seen:
+                seen.add(key)
+                yield SizePlan(shapes)
+
+    def best_square(self) -> dict[BlockName, MeshShape]:
+        stages = len(self.partition.stages)
+        limit = min(math.isqrt(self.live_pes // stages), self.target.height, self.target.width)
+        sides = sorted({s for s in LADDER if s <= limit} | {limit}) if limit else []
+        best: tuple[int, dict[BlockName, MeshShape]] | None = None
+        worse = 0
+        for side in sides[2:] if len(sides) > 3 else sides:
+            shapes = {b: (side, side) for b in self.partition.templates}
+            total = self.total(shapes)
+            if total is None:
+                continue
+            if best is None or total < best[0]:
+                best, worse = (total, shapes), 0
+            else:
+                worse += 1
+                if worse == 2:
+                    break
+        if best is None:
+            raise self.does_not_fit(limit)
+        return best[1]
+
+    def vary_columns(self, shapes: dict[BlockName, MeshShape]) -> dict[BlockName, MeshShape]:
+        """Give each block the columns that suit it, the others unchanged; most work first."""
+        blocks = sorted(shapes, key=lambda b: -(self.cycles(b, shapes[b]) or 0) * self.counts[b])
+        for block in blocks:
+            rows, columns = shapes[block]
+            for wanted in (columns * 2, columns * 3 // 2, columns * 3 // 4, columns // 2):
+                trial = {**shapes, block: (rows, max(1, wanted))}
+                now, then = self.total(shapes), self.total(trial)
+                if then is not None and now is not None and then < now:
+                    shapes = trial
+        return shapes
+
+    def does_not_fit(self, limit: int) -> CompileError:
+        if self.refused is not None:
+            return DoesNotFit(
+                f"{self.refused.message}; {self.live_pes} live PEs shared by {len(self.partition.stages)} stages "
+                f"give each at most {limit}x{limit}",
+                resource=self.refused.resource,
+                demand=self.refused.demand,
+                bound=self.refused.bound,
+                where=self.refused.where,
+                hint="use a larger target, fewer --stages, or a smaller model",
+            )
+        return DoesNotFit(
+            f"{len(self.partition.stages)} stages need a PE each; {self.live_pes} are alive",
+            resource="PEs",
+            demand=len(self.partition.stages),
+            bound=self.live_pes,
+            where=f"target {self.target.name}",
+            hint="use fewer --stages or a larger target",
+        )

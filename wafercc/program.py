@@ -1,0 +1,100 @@
+"""Program: a placed program with what one can do with it. Immutable; everything heavy is imported when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import RunError, VerifyError
+from .ir.program import PlacedProgram
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .runtime import Result
+
+
+class Program:
+    """A model placed on a wafer: verify it, run it, save it.
+
+    ``placed`` is the plain data underneath, for reports and tools.
+    """
+
+    def __init__(self, placed: PlacedProgram) -> None:
+        self.placed = placed
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Program:
+        """Read a ``.wafer`` file.
+
+        Raises:
+            ArtifactError: the file is missing, damaged, altered, or of a schema that this version cannot read.
+        """
+        from .ir.artifact import load
+
+        return Program(load(Path(path)))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the program as one file, atomically: the whole file or none."""
+        from .ir.artifact import save
+
+        save(self.placed, Path(path))
+
+    def verify(self) -> None:
+        """Re-derive every invariant from the program alone.
+
+        Raises:
+            VerifyError: with every violation, a line each.
+        """
+        from .verify import verify
+
+        violations = verify(self.placed)
+        if violations:
+            raise VerifyError([str(v) for v in violations], where=self.placed.model)
+
+    def check(self) -> str:
+        """Verify, and say in one line what was checked: ``ok: ...``."""
+        from .verify import summary
+
+        self.verify()
+        return summary(self.placed)
+
+    def run(
+        self, inputs: Mapping[str, np.ndarray], *, entry: str = "main", timing_only: bool = False, **observation: Any
+    ) -> Result:
+        """Execute the placed program: every tile on its PE, every reduction in the order of the fabric.
+
+        Stateless: ``past_*`` inputs are loaded before, ``present_*`` outputs read back after, the timed part.
+        ``observation`` takes ``delays``, ``constants`` and ``trace`` of `wafercc.runtime.run`.
+
+        Raises:
+            RunError: an input is missing, unknown, of the wrong shape or dtype, or out of range.
+        """
+        from .runtime import run
+
+        if entry != "main":
+            raise RunError(f"no entry {entry!r}; the program has main", where=self.placed.model)
+        return run(self.placed, inputs, timing_only=timing_only, **observation)
+
+    def session(self) -> Any:
+        """A run that keeps its caches between calls: not yet.
+
+        Raises:
+            RunError: always, in this version.
+        """
+        raise RunError(
+            "sessions that keep caches resident are not supported yet",
+            where=self.placed.model,
+            hint="pass past_* and read present_* with run()",
+        )
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the compiler assumed, each with the flag that changes it."""
+        return self.placed.assumptions
+
+    def __repr__(self) -> str:
+        p = self.placed
+        return f"<Program {p.model} on {p.target['name']}: {len(p.regions)} regions, {len(p.blocks)} blocks>"
