@@ -1,0 +1,46 @@
+"""Graph → Graph rewrites, one a file, and the order in which they stand.
+
+First what is known folds away and equal ops merge; then reshapes that hide structure move aside; then the
+decompositions that exporters write become the ops they mean. Every one may be left out by name: the graph computes
+the same.
+"""
+
+from __future__ import annotations
+
+from ..base import Rewrite
+from .dead_code import DeadCode
+from .fold_constants import FoldConstants
+from .fold_weights import FoldWeights
+from .fuse_attention import FuseAttention
+from .fuse_gelu import FuseGelu
+from .fuse_layer_norm import FuseLayerNorm
+from .fuse_relu import FuseRelu
+from .fuse_rms_norm import FuseRmsNorm
+from .fuse_rope import FuseRope
+from .fuse_silu import FuseSilu
+from .fuse_swiglu import FuseSwiglu
+from .merge_equal import MergeEqual
+from .simplify import Simplify
+from .transpose_reshape import TransposeReshape
+from .unflatten import Unflatten
+
+STANDARD: tuple[Rewrite, ...] = (
+    DeadCode(),
+    FoldConstants(),
+    Simplify(),
+    FoldWeights(),
+    MergeEqual(),
+    Unflatten(),
+    TransposeReshape(),
+    Simplify(),
+    FuseLayerNorm(),
+    FuseRmsNorm(),
+    FuseRope(),
+    FuseGelu(),
+    FuseSilu(),
+    FuseSwiglu(),
+    FuseRelu(),
+    FuseAttention(),
+    DeadCode(),
+)
+NAMES: frozenset[str] = frozenset(rewrite.name for rewrite in STANDARD)

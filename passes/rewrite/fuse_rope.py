@@ -1,0 +1,147 @@
+"""Fuse rotary embeddings: the ways exporters spell x turned by position become one rope op.
+
+    x * cos + concat(-x2, x1) * sin                   tables of full width, both halves equal
+    concat(x1 * cos - x2 * sin, x2 * cos + x1 * sin)  tables of half width
+    concat(rope(x[..., :r]), x[..., r:])              only the first r elements turn
+
+with x1, x2 the halves of x. The op wants tables of half width, so for the first form the table is followed up to the
+concatenation of one value with itself that proves its halves equal; a table whose halves cannot be seen to be equal
+is left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...ir.graph import Attr, Graph, Op, ValueName
+from ...ir.weights import Weights
+from .draft import Draft, rewrite
+from .match import other_operand
+from .simplify import permutation
+
+UNARY = ("cos", "sin", "cast", "neg")
+
+
+@dataclass(frozen=True)
+class FuseRope:
+    """Equal bit by bit in f32: the products and the sum are the same ones."""
+
+    name: ClassVar[str] = "fuse_rope"
+
+    def __call__(self, graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+        return rewrite(graph, weights, _rule)
+
+
+def _rule(draft: Draft, op: Op) -> ValueName | None:
+    if op.kind == "add":
+        return _full_tables(draft, op)
+    if op.kind == "concat" and len(op.operands) == 2 and op.attrs["axis"] == len(draft.shape(op.outputs[0])) - 1:
+        return _half_tables(draft, op) or _partial(draft, op)
+    return None
+
+
+def _full_tables(draft: Draft, op: Op) -> ValueName | None:
+    a, b = op.operands
+    for straight, turned in ((a, b), (b, a)):
+        first, second = draft.made_by(straight, "mul"), draft.made_by(turned, "mul")
+        if first is None or second is None:
+            continue
+        for rotated, sin in (second.operands, second.operands[::-1]):
+            x = _rotated_half(draft, rotated)
+            cos = None if x is None else other_operand(first, x)
+            if x is None or cos is None or draft.types[x] != draft.types[op.outputs[0]]:
+                continue
+            half_cos, half_sin = _half(draft, cos), _half(draft, sin)
+            if half_cos is not None and half_sin is not None:
+                return _rope(draft, x, half_cos, half_sin)
+    return None
+
+
+def _half_tables(draft: Draft, op: Op) -> ValueName | None:
+    low, high = draft.made_by(op.operands[0], "sub"), draft.made_by(op.operands[1], "add")
+    if low is None or high is None:
+        return None
+    straight, turned = (draft.made_by(v, "mul") for v in low.operands)
+    if straight is None or turned is None:
+        return None
+    for x1, cos in (straight.operands, straight.operands[::-1]):
+        for x2, sin in (turned.operands, turned.operands[::-1]):
+            x = _joined(draft, x1, x2)
+            if x is None or draft.types[x] != draft.types[op.outputs[0]]:
+                continue
+            wanted = {frozenset((x2, cos)), frozenset((x1, sin))}
+            found = {frozenset(m.operands) for v in high.operands if (m := draft.made_by(v, "mul")) is not None}
+            if found == wanted and cos != x1 and sin != x2:
+                return _rope(draft, x, cos, sin)
+    return None
+
+
+def _partial(draft: Draft, op: Op) -> ValueName | None:
+    rope, rest = draft.made_by(op.operands[0], "rope"), draft.made_by(op.operands[1], "slice")
+    turned = draft.made_by(rope.operands[0], "slice") if rope is not None else None
+    if rope is None or rest is None or turned is None or turned.operands != rest.operands:
+        return None
+    (x,) = turned.operands
+    last, rotary = op.attrs["axis"], rope.attrs["rotary"]
+    first = {"axis": last, "start": 0, "step": 1, "count": rotary}
+    second = {"axis": last, "start": rotary, "step": 1, "count": rest.attrs["count"]}
+    if turned.attrs != first or rest.attrs != second or draft.types[x] != draft.types[op.outputs[0]]:
+        return None
+    return draft.emit("rope", x, *rope.operands[1:], **rope.attrs)
+
+
+def _rope(draft: Draft, x: ValueName, cos: ValueName, sin: ValueName) -> ValueName | None:
+    rotary = draft.shape(x)[-1]
+    attrs: dict[str, Attr] = {"interleaved": False, "rotary": rotary}
+    return draft.emit("rope", x, cos, sin, **attrs) if draft.infer("rope", (x, cos, sin), attrs) else None
+
+
+def _rotated_half(draft: Draft, value: ValueName) -> ValueName | None:
+    """``x`` where value is (-x2, x1)."""
+    op = draft.made_by(value, "concat")
+    if op is None or len(op.operands) != 2 or op.attrs["axis"] != len(draft.shape(value)) - 1:
+        return None
+    neg = draft.made_by(op.operands[0], "neg")
+    return None if neg is None else _joined(draft, op.operands[1], neg.operands[0])
+
+
+def _joined(draft: Draft, x1: ValueName, x2: ValueName) -> ValueName | None:
+    """``x`` where x1 and x2 are the two halves of its last dimension."""
+    low, high = draft.made_by(x1, "slice"), draft.made_by(x2, "slice")
+    if low is None or high is None or low.operands != high.operands:
+        return None
+    (x,) = low.operands
+    width = draft.shape(x)[-1]
+    if not isinstance(width, int) or width % 2:
+        return None
+    common = {"axis": len(draft.shape(x)) - 1, "step": 1, "count": width // 2}
+    return x if low.attrs == {**common, "start": 0} and high.attrs == {**common, "start": width // 2} else None
+
+
+def _half(draft: Draft, table: ValueName) -> ValueName | None:
+    """The first half of a table's last dimension, if the second is seen to be equal."""
+    shape = draft.shape(table)
+    op = draft.made_by(table, *UNARY, "mul", "div", "concat", "reshape", "expand", "transpose")
+    if op is None or not shape or not isinstance(shape[-1], int) or shape[-1] % 2:
+        return None
+    if op.kind == "concat":
+        return op.operands[0] if op.operands == (op.operands[0],) * 2 and op.attrs["axis"] == len(shape) - 1 else None
+    if op.kind in ("mul", "div"):
+        return _half_of_scaled(draft, op)
+    (x,) = op.operands
+    if draft.shape(x)[-1:] != shape[-1:] or (op.kind == "transpose" and permutation(op)[-1] != len(shape) - 1):
+        return None
+    half = _half(draft, x)
+    if half is None:
+        return None
+    attrs = dict(op.attrs)
+    if op.kind in ("reshape", "expand"):
+        attrs["shape"] = (*shape[:-1], shape[-1] // 2)
+    return draft.emit(op.kind, half, **attrs)
+
+
+def _half_of_scaled(draft: Draft, op: Op) -> ValueName | None:
+    """Half of a table that is combined with something the same all along the last dimension."""
+    halves = [v if draft.shape(v)[-1:] in ((), (1,)) else _half(draft, v) for v in op.operands]
+    return None if None in halves else draft.emit(op.kind, *halves, **op.attrs)
