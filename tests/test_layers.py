@@ -11,15 +11,16 @@ ROOT = Path(__file__).parent.parent
 # The root folders by the names they are installed under.
 ROOT_FOLDERS = ("passes", "runtime", "models")
 
-# Layer → the layers it may import besides itself. `errors` and `npz` are modules at the bottom; the face sees all.
+# Layer → the layers it may import besides itself. `errors`, `version` and `npz` are modules at the bottom; the face sees all.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "version": set(),
     "npz": {"errors"},
     "ir": {"errors"},
     "targets": {"errors", "ir"},
     "silicon": {"errors", "ir", "targets"},
     "importer": {"errors", "ir"},
-    "passes": {"errors", "npz", "ir", "targets", "silicon", "importer"},
+    "passes": {"errors", "version", "npz", "ir", "targets", "silicon", "importer"},
     "runtime": {"errors", "ir", "targets"},
     "verify": {"errors", "ir"},
     "report": {"errors", "ir"},

@@ -27,14 +27,13 @@ from .errors import (
     VerifyError,
     WaferError,
 )
+from .version import __version__
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from .program import Program
     from .silicon import DefectMap
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ArtifactError",
