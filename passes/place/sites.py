@@ -1,0 +1,77 @@
+"""Sites: which rectangles are legal for which mesh, decided by embedding and remembered.
+
+Only an embedding that succeeds makes a rectangle legal; the counts of dead cores asked first merely save trying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...ir.embedding import Refusal, RegionEmbedding
+from ...ir.placement import Shape
+from ...ir.program import Rect
+from ...silicon import Alive
+from ..embed import embed
+from .problem import Spot
+
+# (x, y, w, h, shape, its index) → the spot inside that rectangle, or None.
+Fit = Callable[[int, int, int, int, Shape, int], Spot | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """The legal rectangles of one wafer at one reach."""
+
+    alive: Alive
+    reach: int
+    known: dict[tuple[int, int, int, int, int, int], tuple[Rect, int] | None] = field(default_factory=dict)
+
+    def fit(self, x: int, y: int, w: int, h: int, shape: Shape, index: int) -> Spot | None:
+        """The smallest spot found for a mesh inside a rectangle, or None if the mesh does not embed there."""
+        key = (x, y, w, h, shape.rows, shape.columns)
+        if key not in self.known:
+            self.known[key] = self._decide(Rect(0, x, y, w, h), shape)
+        found = self.known[key]
+        if found is None:
+            return None
+        rect, detour = found
+        return Spot(rect.x, rect.y, rect.w, rect.h, index, detour)
+
+    def _decide(self, rect: Rect, shape: Shape) -> tuple[Rect, int] | None:
+        if not self._enough_alive(rect, shape):
+            return None
+        found = embed(rect, shape.rows, shape.columns, self.alive, self.reach)
+        if isinstance(found, Refusal):
+            return None
+        if found.bounds != rect:
+            tight = embed(found.bounds, shape.rows, shape.columns, self.alive, self.reach)
+            if isinstance(tight, RegionEmbedding) and tight.jogs <= found.jogs:
+                found = tight
+        return found.rect, detour(found)
+
+    def _enough_alive(self, rect: Rect, shape: Shape) -> bool:
+        """Necessary: enough rows with enough live cores."""
+        if rect.x < 0 or rect.y < 0 or rect.w < shape.columns or rect.h < shape.rows:
+            return False
+        if rect.x + rect.w > self.alive.width or rect.y + rect.h > self.alive.height:
+            return False
+        inside = self.alive.core[rect.y : rect.y + rect.h, rect.x : rect.x + rect.w]
+        return int(np.count_nonzero(inside.sum(axis=1) >= shape.columns)) >= shape.rows
+
+
+def detour(embedding: RegionEmbedding) -> int:
+    """Extra hops of the longest row and the longest column over a perfect mesh of the same size."""
+    bounds = embedding.bounds
+    rows, columns = embedding.xs.shape
+    jogs = int(np.abs(np.diff(embedding.xs, axis=0)).sum(axis=0).max()) if not embedding.straight else 0
+    return (bounds.w - columns) + (bounds.h - rows) + jogs
+
+
+def perfect_fit(x: int, y: int, w: int, h: int, shape: Shape, index: int) -> Spot | None:
+    """The fit on a wafer without defects and without end: used to rank layouts before they are made legal."""
+    if w < shape.columns or h < shape.rows:
+        return None
+    return Spot(x, y, shape.columns, shape.rows, index, 0)
