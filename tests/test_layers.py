@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # The root folders by the names they are installed under.
 ROOT_FOLDERS = ("passes", "runtime", "models")
 
-# Layer → the layers it may import besides itself. `errors`, `version` and `npz` are modules at the bottom; the face sees all.
+# Layer → the layers it may import besides itself. `errors`, `version` and `npz` are at the bottom; the face sees all.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
