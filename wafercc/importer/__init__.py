@@ -1,7 +1,7 @@
 """ONNX → Graph: the only place that knows ONNX.
 
-`import_model` reads a file, gives every symbolic dimension a value (`Binding`), folds the exporter's shape arithmetic and
-lowers what remains to the op table. Importing this package does not import onnx; calling it does.
+`import_model` reads a file, gives every symbolic dimension a value (`Binding`), folds the exporter's
+shape arithmetic and lowers what remains to the op table. Importing this package does not import onnx; calling it does.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from .model import Assumption, Binding, Imported, Source
 __all__ = ["Assumption", "Binding", "Imported", "Source", "import_model"]
 
 
-def import_model(
-    path: str | Path, binding: Binding | None = None, *, allow_missing_weights: bool = False
-) -> Imported:
+def import_model(path: str | Path, binding: Binding | None = None, *, allow_missing_weights: bool = False) -> Imported:
     """The graph of an ONNX file, with its dimensions bound and its weights still unread.
 
-    ``allow_missing_weights`` accepts a file whose external data is absent: such weights have types but no numbers, which
-    is enough to place and time a model.
+    ``allow_missing_weights`` accepts a file whose external data is absent: such weights have types but no numbers,
+    which is enough to place and time a model.
 
     Raises:
-        ImportFailed: the file is missing, damaged or not ONNX; an op, element type or dimension cannot be taken; external
+        ImportFailed: the file is missing, damaged or not ONNX; an op, element type or dimension cannot be taken;
+        external
             data is absent or lies outside the model's folder; or the inputs' shapes contradict each other.
     """
     from .lower import lower_model

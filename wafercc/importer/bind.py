@@ -1,9 +1,9 @@
 """Bind: give every dimension of every input a number, or an expression in ``n_past``.
 
-Each open dimension has a symbol, and most have a role: batch, new tokens, past length, total length (past + new). What the user
-fixed (shapes, arrays, symbols, roles) comes first, then what follows from it, then defaults; every default is stated together with
-the flag that changes it. Exporters give caches of one model different symbols, and masks symbols related to nothing, so roles are
-read from where a symbol stands, with its name as a second opinion.
+Each open dimension has a symbol, and most have a role: batch, new tokens, past length, total length (past + new).
+What the user fixed (shapes, arrays, symbols, roles) comes first, then what follows from it, then defaults; every
+default is stated together with the flag that changes it. Exporters give caches of one model different symbols, and
+masks symbols related to nothing, so roles are read from where a symbol stands, with its name as a second opinion.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def bind(inputs: Sequence[InputSpec], states: Sequence[State], binding: Binding)
     """Shapes for all inputs.
 
     Raises:
-        ImportFailed: the user's shapes contradict the model or each other, name what does not exist, or leave a dimension
+        ImportFailed: the user's shapes contradict the model or each other, name what does not exist, or leave a
+        dimension
             open that has no default.
     """
     table = _Table(inputs, states)
@@ -85,7 +86,9 @@ class _Table:
             try:
                 given = from_numpy(array.dtype)
             except KeyError:
-                raise ImportFailed(f"is given as {array.dtype}, which is not supported", where=f"input {name}") from None
+                raise ImportFailed(
+                    f"is given as {array.dtype}, which is not supported", where=f"input {name}"
+                ) from None
             if given != specs[name].dtype:
                 raise ImportFailed(f"is given as {given}, the model wants {specs[name].dtype}", where=f"input {name}")
         symbols = {symbol for _, _, symbol in self._slots() if isinstance(symbol, str)}
@@ -99,13 +102,17 @@ class _Table:
     def _fix_shape(self, spec: InputSpec, shape: tuple[int, ...]) -> None:
         where = f"input {spec.name}"
         if len(shape) != len(spec.dims):
-            raise ImportFailed(f"has rank {len(spec.dims)}, the shape given has {len(shape)}: {_text(shape)}", where=where)
+            raise ImportFailed(
+                f"has rank {len(spec.dims)}, the shape given has {len(shape)}: {_text(shape)}", where=where
+            )
         for axis, (dim, extent) in enumerate(zip(spec.dims, shape, strict=True)):
             if extent < 0:
                 raise ImportFailed(f"cannot have the negative extent {extent} in dimension {axis}", where=where)
             if isinstance(dim, int):
                 if dim != extent:
-                    raise ImportFailed(f"dimension {axis} is {dim} in the model, the shape given has {extent}", where=where)
+                    raise ImportFailed(
+                        f"dimension {axis} is {dim} in the model, the shape given has {extent}", where=where
+                    )
                 continue
             self._set(_symbol(spec, axis), int(extent), f"input {spec.name} dimension {axis}")
 
@@ -133,9 +140,9 @@ class _Table:
         for symbol, role in self.roles.items():
             if symbol not in self.values:
                 self._set(symbol, self.by_role[role], f"the {role}")
-        for spec, axis, symbol in self._slots():
-            if isinstance(symbol, str):
-                self._settle_symbol(spec, axis, symbol)
+        for spec, axis, dim in self._slots():
+            if isinstance(dim, str):
+                self._settle_symbol(spec, axis, dim)
         return past_max
 
     def _wish(self, role: Role, wish: int | None, flag: str) -> None:
@@ -145,7 +152,9 @@ class _Table:
             raise ImportFailed(f"cannot have {wish} as {role}", hint=f"give {flag} a number of 1 or more")
         have = self.by_role.setdefault(role, wish)
         if have != wish:
-            raise ImportFailed(f"the {role} is {have} in the shapes given, but {flag} says {wish}", hint="give one of them")
+            raise ImportFailed(
+                f"the {role} is {have} in the shapes given, but {flag} says {wish}", hint="give one of them"
+            )
 
     def _derive(self) -> None:
         """total = past + new: the third follows from two of them."""
@@ -192,7 +201,9 @@ class _Table:
             text = f"the cache holds up to {context - new} tokens before the {new} new (context {context})"
             self.assumptions.append(Assumption(text, "--context N, or --shape with the past's length"))
         if context < new:
-            raise ImportFailed(f"the context of {context} is less than the {new} new tokens", hint="give a larger --context")
+            raise ImportFailed(
+                f"the context of {context} is less than the {new} new tokens", hint="give a larger --context"
+            )
         return context - new
 
     def _default(self, role: Role, value: int) -> None:
@@ -211,10 +222,11 @@ class _Table:
         if computed is not None:
             self._set(symbol, computed, f"input {spec.name} dimension {axis}")
         if symbol not in self.values:
+            example = "x".join(str(d) if isinstance(d, int) else "N" for d in spec.dims)
             raise ImportFailed(
                 f"dimension {axis} ({symbol}) has no value and no default",
                 where=f"input {spec.name}",
-                hint=f"give --dim {symbol}=N or --shape {spec.name}={'x'.join('N' if not isinstance(d, int) else str(d) for d in spec.dims)}",
+                hint=f"give --dim {symbol}=N or --shape {spec.name}={example}",
             )
 
     def shapes(self) -> dict[str, tuple[Dim, ...]]:
@@ -257,7 +269,7 @@ def _roles(inputs: Sequence[InputSpec], states: Sequence[State]) -> dict[str, Ro
             continue
         if "mask" in spec.name.lower():
             masks.append(spec)
-        elif spec.dtype.is_float and rank == 3 or not spec.dtype.is_float and rank == 2:
+        elif rank == (3 if spec.dtype.is_float else 2):
             give(spec, 0, Role.BATCH)
             give(spec, 1, Role.NEW)
         elif not spec.dtype.is_float and rank == 3:  # positions of several kinds: [kinds, batch, new]

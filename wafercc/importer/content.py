@@ -1,13 +1,13 @@
 """Content: numbers that are known while importing, as arrays or as ramps.
 
-Exporters compute shapes, positions and masks from `Shape` and `Range`. What is known of them is kept beside each value: a small
-array (of dimensions where it depends on ``n_past``), or a `Ramp`, which is linear in the coordinates and says so for
-any size: the arange of positions, its broadcasts, flat indices built from several of them.
+Exporters compute shapes, positions and masks from `Shape` and `Range`. What is known of them is kept beside each
+value: a small array (of dimensions where it depends on ``n_past``), or a `Ramp`, which is linear in the coordinates
+and says so for any size: the arange of positions, its broadcasts, flat indices built from several of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -93,23 +93,24 @@ def ramp_of(value: Value) -> Ramp | None:
     if value.ramp is not None or value.array is None:
         return value.ramp
     array = value.array
-    if array.dtype == object:
-        return Ramp(array.flat[0], (0,) * array.ndim) if array.size == 1 else None
-    if array.dtype.kind not in "iu" or array.size == 0:
+    if array.size == 0 or array.dtype.kind not in "iuO":
         return None
-    start = int(array.flat[0])
-    steps, expected = [], np.full((1,) * array.ndim, start, dtype=np.int64)
+    start: Dim = array.flat[0] if isinstance(array.flat[0], Affine) else int(array.flat[0])
+    steps: list[Dim] = []
+    expected = np.full((1,) * array.ndim, start, dtype=object)
     for axis, extent in enumerate(array.shape):
         second = tuple(int(k == axis) for k in range(array.ndim))
-        steps.append(int(array[second]) - start if extent > 1 else 0)
+        steps.append(_plain(array[second]) - start if extent > 1 else 0)
         column = [1] * array.ndim
         column[axis] = extent
-        expected = expected + steps[-1] * np.arange(extent).reshape(column)
-    return Ramp(start, tuple(steps)) if np.array_equal(array, expected) else None
+        along = np.empty(extent, dtype=object)
+        along[:] = [steps[-1] * i for i in range(extent)]
+        expected = expected + along.reshape(column)
+    return Ramp(start, tuple(steps)) if bool(np.all(expected == array.astype(object))) else None
 
 
-def retyped(value: Value, dtype: DType) -> Value:
-    return replace(value, type=TensorType(dtype, value.shape))
+def _plain(dim: Any) -> Dim:
+    return dim if isinstance(dim, Affine) else int(dim)
 
 
 def equal(a: Dim, b: Dim) -> bool:
@@ -145,6 +146,15 @@ def number(dim: Dim) -> int:
     if isinstance(dim, Affine):
         raise Undecided(f"{dim} depends on n_past")
     return int(dim)
+
+
+def quotient(a: Dim, b: Dim) -> Dim:
+    """a / b where that is a dimension; raises Undecided otherwise."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if isinstance(a, int):
+        raise Undecided(f"({a}) / ({b}) is not affine in n_past")
+    return a // b
 
 
 def product(dims: Shape) -> Dim:

@@ -1,7 +1,7 @@
 """Context: what lowering functions build on: values by ONNX name, ops emitted so far, weights used.
 
-A lowering function takes values and emits ops; whether an op really runs is decided here (known operands fold, casts to the
-same type and reshapes to the same shape vanish), so no lowering function thinks about folding.
+A lowering function takes values and emits ops; whether an op really runs is decided here (known operands fold, casts
+to the same type and reshapes to the same shape vanish), so no lowering function thinks about folding.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from ..ir.dtypes import DType
 from ..ir.graph import Attr, Op, OpId, TensorType, ValueName
 from ..ir.optable import spec_of
 from ..ir.weights import WeightSource
-from .content import Array, Ramp, Value, known_array, known_ramp, number
+from .content import Array, Ramp, Value, known_array, known_ramp, number, ramp_of
 from .fold import FOLD_ELEMENTS, fold
 from .nodes import Node, Tensor
 
 WeightStep = Callable[[Array], Array]
 
 SMALL_WEIGHT_ELEMENTS = 256
-"""Float tensors up to this size may be read while importing, if all that meets them is known too (rotary frequencies)."""
+"""Float tensors up to this size may be read while importing, where all that meets them is known (rotary tables)."""
+
+LITERAL_ELEMENTS = 16
+"""Known integers that form a ramp are literals up to this size, and counted out when the program runs beyond it."""
 
 
 class Context:
@@ -187,10 +190,13 @@ class Context:
             return self._ramp(value.ramp, value.shape, value.dtype)
         array = value.array
         assert array is not None, "an unknown value has a name"
+        if array.size > (1 if array.dtype == object else LITERAL_ELEMENTS) and (ramp := ramp_of(value)) is not None:
+            return self._ramp(ramp, value.shape, value.dtype)
         if array.dtype == object:
             return self._dims_tensor(array, value.dtype)
         if array.size > 1 and (array == array.flat[0]).all():
-            return self._source("fill", {"value": _plain(array.flat[0]), "dtype": str(value.dtype), "shape": array.shape})
+            one = _plain(array.flat[0])
+            return self._source("fill", {"value": one, "dtype": str(value.dtype), "shape": array.shape})
         return self._source("constant", {"value": _nested(array), "dtype": str(value.dtype), "shape": array.shape})
 
     def fill(self, number: Dim | float, shape: tuple[Dim, ...], dtype: DType) -> Value:
@@ -268,7 +274,13 @@ def _unchanged(op: Op, given: Sequence[Value], result: TensorType) -> Value | No
         return given[0] if op.kind != "slice" or op.attrs["step"] == 1 else None
     if op.kind == "transpose" and op.attrs["perm"] == tuple(range(len(result.shape))):
         return given[0]
+    if op.kind == "and":
+        return next((b for a, b in (given, given[::-1]) if _all_true(a) and b.type == result), None)
     return given[0] if op.kind == "concat" and len(given) == 1 else None
+
+
+def _all_true(value: Value) -> bool:
+    return value.array is not None and value.dtype is DType.BOOL and bool(value.array.all())
 
 
 def _key(array: Array | None) -> object:
@@ -285,5 +297,5 @@ def _plain(item: np.generic | Dim) -> Dim | float:
 
 def _nested(array: Array) -> Attr:
     if array.ndim == 0:
-        return _plain(array[()])
+        return _plain(array.flat[0])
     return tuple(_nested(np.asarray(row)) for row in array)

@@ -1,7 +1,7 @@
 """External data: where a model keeps weights in other files, and whether those files may be read.
 
-A model file may name any path. Only files inside the model's own folder are accepted, after following symbolic links, so
-that compiling somebody's model never reads anything else.
+A model file may name any path. Only files inside the model's own folder are accepted, after following symbolic
+links, so that compiling somebody's model never reads anything else.
 """
 
 from __future__ import annotations

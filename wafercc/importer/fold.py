@@ -1,8 +1,8 @@
 """Fold: what an op gives when its operands are known, so that it need not run.
 
-Three ways, tried in turn: numbers go through the op table's own kernel; arrays that hold dimensions affine in ``n_past`` through
-exact integer rules; ramps through rules that keep them ramps at any size. Where none applies (or the answer
-would differ with ``n_past``) the op is left to run, on materialised operands.
+Three ways, tried in turn: numbers go through the op table's own kernel; arrays that hold dimensions affine in
+``n_past`` through exact integer rules; ramps through rules that keep them ramps at any size. Where none applies (or
+the answer would differ with ``n_past``) the op is left to run, on materialised operands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..ir.dims import Affine, Dim, Undecided
 from ..ir.dtypes import DType
 from ..ir.graph import Attr, Op, TensorType
 from ..ir.optable import spec_of
-from .content import Array, Ramp, Value, equal, greatest, known_array, known_ramp, least, number, ramp_of
+from .content import Array, Ramp, Value, equal, greatest, known_array, known_ramp, least, number, quotient, ramp_of
 
 FOLD_ELEMENTS = 4096
 """Results larger than this are left to run: a constant that size would be sent to the wafer, an op makes it there."""
@@ -24,9 +24,12 @@ FOLD_ELEMENTS = 4096
 Attrs = Mapping[str, Attr]
 
 _NUMBERS = frozenset(
-    "neg abs exp log sqrt reciprocal sin cos tanh sigmoid erf floor ceil sign not isnan relu silu cast add sub mul div pow "
-    "max min mod eq ne lt le gt ge and or xor where reshape transpose expand slice concat gather gather_nd reduce_sum "
-    "reduce_mean reduce_max reduce_min cumsum".split()
+    {
+        *("neg", "abs", "exp", "log", "sqrt", "reciprocal", "sin", "cos", "tanh", "sigmoid", "erf", "floor", "ceil"),
+        *("sign", "not", "isnan", "relu", "silu", "cast", "add", "sub", "mul", "div", "pow", "max", "min", "mod", "eq"),
+        *("ne", "lt", "le", "gt", "ge", "and", "or", "xor", "where", "reshape", "transpose", "expand", "slice"),
+        *("concat", "gather", "gather_nd", "reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "cumsum"),
+    }
 )
 
 
@@ -58,11 +61,13 @@ def fold(op: Op, values: Sequence[Value], result: TensorType) -> Value | None:
 def _truncated(a: Dim, b: Dim) -> Dim:
     """Division that truncates toward zero, as ONNX has it; of dimensions only where it is exact."""
     if isinstance(a, Affine) or isinstance(b, Affine):
-        return a // b
+        return quotient(a, b)
     return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
-def _floored(a: Dim, b: Dim) -> Dim:
+def _rest(a: Dim, b: Dim) -> Dim:
+    if isinstance(b, Affine):
+        raise Undecided(f"({a}) mod ({b}) depends on n_past")
     return a % b
 
 
@@ -79,7 +84,7 @@ _DIMS: dict[str, Callable[..., Any]] = {
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": _truncated,
-    "mod": _floored,
+    "mod": _rest,
     "max": greatest,
     "min": least,
     "eq": equal,
@@ -100,7 +105,8 @@ def _fold_dims(op: Op, arrays: Sequence[Array], result: TensorType) -> Value | N
     elif op.kind in ("reshape", "transpose", "expand", "slice", "concat", "gather"):
         found = _moved(op, arrays, result)
     elif op.kind == "reduce_sum":
-        found = np.asarray(np.add.reduce(arrays[0], axis=op.attr("axes"), keepdims=op.attr("keep")), dtype=object)
+        axes = tuple(axis for axis in _tuple(op, "axes") if isinstance(axis, int))
+        found = np.asarray(np.sum(arrays[0], axis=axes), dtype=object)
     else:
         return None
     return known_array(found.reshape([number(d) for d in result.shape]), result.dtype)
@@ -125,6 +131,12 @@ def _moved(op: Op, arrays: Sequence[Array], result: TensorType) -> Array:
 def _int(op: Op, name: str) -> int:
     value = op.attr(name)
     assert isinstance(value, int)
+    return value
+
+
+def _tuple(op: Op, name: str) -> tuple[Attr, ...]:
+    value = op.attr(name)
+    assert isinstance(value, tuple)
     return value
 
 
@@ -160,8 +172,7 @@ def _ramp_result(op: Op, ramps: Sequence[Ramp], values: Sequence[Value], result:
         case "expand":
             return _widened(ramps[0], len(result.shape))
         case "transpose":
-            perm = op.attr("perm")
-            assert isinstance(perm, tuple)
+            perm = _tuple(op, "perm")
             return Ramp(ramps[0].start, tuple(ramps[0].steps[axis] for axis in perm if isinstance(axis, int)))
         case "reshape":
             return _reshaped(ramps[0], values[0].shape, result.shape)

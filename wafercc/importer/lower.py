@@ -83,9 +83,9 @@ def _branch(node: Node, cx: Context) -> None:
     for name, tensor in body.tensors.items():
         cx.values[name] = cx.add_tensor(tensor)
     _walk(sorted_nodes(body.nodes, frozenset(cx.values)), cx)
-    for name, inner in zip(node.outputs, body.outputs, strict=True):
-        if name is not None:
-            cx.values[name] = cx.values[inner]
+    for outer, inner in zip(node.outputs, body.outputs, strict=True):
+        if outer is not None:
+            cx.values[outer] = cx.values[inner]
 
 
 def _outputs(model: Model, cx: Context, inputs: Sequence[ValueName]) -> dict[ValueName, ValueName]:

@@ -14,9 +14,9 @@ class Binding:
     """What the user said about sizes; whatever is left open gets a default that `Imported.assumptions` states.
 
     ``shapes``: whole shapes by input name. ``inputs_like``: arrays whose shapes (and element types) the inputs have.
-    ``dims``: values of the exporter's symbols. ``batch`` and ``new_tokens`` bind by role, whatever their symbols are called.
-    ``context``: where past lengths are fixed by none of these, the cache holds 0 to ``context - new_tokens`` tokens when the
-    program runs, and every dimension that depends on it stays affine in ``n_past``.
+    ``dims``: values of the exporter's symbols. ``batch`` and ``new_tokens`` bind by role, whatever their symbols are
+    called. ``context``: where past lengths are fixed by none of these, the cache holds 0 to ``context - new_tokens``
+    tokens when the program runs, and every dimension that depends on it stays affine in ``n_past``.
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

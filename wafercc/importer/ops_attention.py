@@ -1,7 +1,7 @@
 """Attention and rotary embedding as opset 23 and 24 define them, lowered to the kinds `attention` and `rope`.
 
-The IR's attention takes heads apart, one mask and no cache: caches become `kv_append`, the causal rule becomes a mask of
-compared positions (so it holds for any ``n_past``).
+The IR's attention takes heads apart, one mask and no cache: caches become `kv_append`, the causal rule becomes a
+mask of compared positions (so it holds for any ``n_past``).
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def _mask(node: Node, cx: Context, q: Value, k: Value, past: Dim) -> Value | Non
     return _combined(cx, mask, rules, q)
 
 
-def _positions(
-    cx: Context, rows: Dim, columns: Dim, past: Dim, offset: Value | None, shift: int, kind: str
-) -> Value:
+def _positions(cx: Context, rows: Dim, columns: Dim, past: Dim, offset: Value | None, shift: int, kind: str) -> Value:
     """Where the key position compares with query position + shift; ``offset`` is per batch entry, where given."""
     if offset is None:
         return triangle(cx, rows, columns, past + shift, kind)
@@ -123,7 +121,7 @@ def _combined(cx: Context, mask: Value | None, rules: Sequence[Value], q: Value)
 
 @lowers("RotaryEmbedding")
 def rotary_embedding(node: Node, cx: Context) -> Value:
-    """x is [batch, heads, sequence, width] or, flat, [batch, sequence, heads * width]; angles come by position or whole."""
+    """x is [batch, heads, sequence, width] or, flat, [batch, sequence, heads * width]."""
     x, cos, sin = cx.input(node, 0), cx.input(node, 1), cx.input(node, 2)
     flat = x.rank == 3
     if flat:

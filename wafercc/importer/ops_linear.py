@@ -103,13 +103,17 @@ def _summed_alone(cx: Context, x: Value, term: str, letters: list[str], output: 
 
 
 def _contracted(cx: Context, values: list[Value], letters: list[str], terms: _Terms, output: str) -> Value:
-    extent: dict[str, Dim] = {c: d for v, t in zip(values, letters, strict=True) for c, d in zip(t, v.shape, strict=True)}
+    extent: dict[str, Dim] = {
+        c: d for v, t in zip(values, letters, strict=True) for c, d in zip(t, v.shape, strict=True)
+    }
 
     def dims(text: str) -> tuple[Dim, ...]:
         return tuple(extent[c] for c in text)
 
     sides = []
-    for value, term, order in zip(values, letters, ((terms.rows, terms.summed), (terms.summed, terms.columns)), strict=True):
+    for value, term, order in zip(
+        values, letters, ((terms.rows, terms.summed), (terms.summed, terms.columns)), strict=True
+    ):
         moved = transposed(cx, value, tuple(term.index(c) for c in terms.batch + order[0] + order[1]))
         sides.append(reshaped(cx, moved, (*dims(terms.batch), product(dims(order[0])), product(dims(order[1])))))
     result = cx.emit("matmul", sides)

@@ -1,7 +1,7 @@
 """Gathers: rows of a weight, elements of a computed tensor; or, where the indices are known and regular, just a view.
 
-Exporters write a broadcast of the attention mask as a gather with indices made of aranges. Such indices are ramps, and the
-gather is then a reshape, slice, transpose and expand of its operand: nothing irregular is left to run.
+Exporters write a broadcast of the attention mask as a gather with indices made of aranges. Such indices are ramps,
+and the gather is then a reshape, slice, transpose and expand of its operand: nothing irregular is left to run.
 """
 
 from __future__ import annotations
@@ -175,7 +175,9 @@ def one_hot(node: Node, cx: Context) -> Value:
     indices = convert(cx, indices, DType.I64)
     column = reshaped(cx, indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
     extent = cx.fill(depth, (), DType.I64)
-    column = cx.emit("where", [cx.emit("lt", [column, cx.fill(0, (), DType.I64)]), cx.emit("add", [column, extent]), column])
+    column = cx.emit(
+        "where", [cx.emit("lt", [column, cx.fill(0, (), DType.I64)]), cx.emit("add", [column, extent]), column]
+    )
     row = tuple(depth if k == axis else 1 for k in range(indices.rank + 1))
     steps = tuple(1 if k == axis else 0 for k in range(indices.rank + 1))
     positions = cx.ramp(Ramp(0, steps), row, DType.I64)

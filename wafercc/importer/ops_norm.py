@@ -26,8 +26,8 @@ def rms_normalization(node: Node, cx: Context) -> Value:
 
 
 @lowers("SimplifiedLayerNormalization", domain=MICROSOFT)
-def simplified(node: Node, cx: Context) -> Value:
-    return rms_normalization(node, cx)  # type: ignore[return-value]
+def simplified(node: Node, cx: Context) -> Value | Sequence[Value | None]:
+    return rms_normalization(node, cx)
 
 
 def _refuse(node: Node, outputs: tuple[int, ...]) -> None:

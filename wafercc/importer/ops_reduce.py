@@ -76,7 +76,7 @@ def reduce_prod(node: Node, cx: Context) -> Value:
     try:
         if array is None:
             return _product_of_slices(node, cx, x, axes, keep)
-        total = np.multiply.reduce(array.astype(object), axis=axes, keepdims=keep)
+        total = np.prod(array.astype(object), axis=axes, keepdims=keep)
     except Undecided as problem:
         raise node.fail(str(problem), hint=PAST_HINT) from None
     return known_array(np.asarray(total, dtype=object), x.dtype)
@@ -138,5 +138,3 @@ def triangle(cx: Context, rows: Dim, columns: Dim, k: Dim, kind: str) -> Value:
     column = cx.ramp(Ramp(0, (0, 1)), (1, columns), DType.I64)
     row = cx.ramp(Ramp(k, (1, 0)), (rows, 1), DType.I64)
     return cx.emit(kind, [column, row])
-
-

@@ -1,4 +1,5 @@
-"""ONNX ops on shapes: what they ask is known while importing, what they move is moved by reshape, slice, concat and so on."""
+"""ONNX ops on shapes: what they ask is known while importing, what they move is moved by reshape, slice, concat and
+so on."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from ..ir.dims import Affine, Dim, Undecided
 from ..ir.dtypes import DType, from_numpy
-from .content import Ramp, Value, greatest, known_array, known_dim, known_dims, least, number, product
+from .content import Ramp, Value, greatest, known_array, known_dim, known_dims, least, number, product, quotient
 from .context import PAST_HINT, Context
 from .nodes import Node, Tensor
 from .registry import axes_input, axis_of, lowers
@@ -118,12 +119,12 @@ def _resolved(node: Node, before: tuple[Dim, ...], wanted: tuple[Dim, ...]) -> t
         else:
             theirs.append(dim)
     total, taken = product(tuple(ours)), product(tuple(theirs))
-    if isinstance(taken, int) and taken == 0:
+    if taken == 0:
         rest: Dim = 0
     elif isinstance(total, int) and isinstance(taken, int) and total % taken:
         raise node.fail(f"cannot cut {total} elements into rows of {taken}")
     else:
-        rest = total // taken
+        rest = quotient(total, taken)
     return tuple(rest if isinstance(d, int) and d == -1 else d for d in wanted)
 
 
@@ -215,17 +216,7 @@ def tile(node: Node, cx: Context) -> Value:
 def slice_(node: Node, cx: Context) -> Value:
     """Bounds are inputs since opset 10, attributes before; out-of-range bounds are clamped."""
     x = cx.input(node, 0)
-    if "starts" in node.attrs:
-        starts, ends = (tuple(int(v) for v in node.attrs[name]) for name in ("starts", "ends"))
-        axes, steps = node.ints_attr("axes"), None
-    else:
-        starts, ends = (cx.dims(cx.input(node, p), node, n) for p, n in ((1, "the starts"), (2, "the ends")))
-        axes, steps = (
-            None if (given := cx.optional(node, p)) is None else cx.ints(given, node, n)
-            for p, n in ((3, "the axes"), (4, "the steps"))
-        )
-    axes = axes if axes is not None else tuple(range(len(starts)))
-    steps = steps if steps is not None else (1,) * len(starts)
+    starts, ends, axes, steps = _bounds(node, cx)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis = axis_of(node, axis, x.rank)
         try:
@@ -234,6 +225,23 @@ def slice_(node: Node, cx: Context) -> Value:
             raise node.fail(f"the slice of dimension {axis} depends on n_past: {problem}", hint=PAST_HINT) from None
         x = sliced(cx, x, axis, first, step, count)
     return x
+
+
+def _bounds(node: Node, cx: Context) -> tuple[tuple[Dim, ...], tuple[Dim, ...], tuple[int, ...], tuple[int, ...]]:
+    """Starts, ends, axes and steps of a Slice; axes default to the first ones, steps to 1."""
+    if "starts" in node.attrs:
+        starts: tuple[Dim, ...] = node.ints_attr("starts") or ()
+        ends: tuple[Dim, ...] = node.ints_attr("ends") or ()
+        return starts, ends, node.ints_attr("axes") or tuple(range(len(starts))), (1,) * len(starts)
+    starts = cx.dims(cx.input(node, 1), node, "the starts")
+    ends = cx.dims(cx.input(node, 2), node, "the ends")
+    axes, steps = cx.optional(node, 3), cx.optional(node, 4)
+    return (
+        starts,
+        ends,
+        tuple(range(len(starts))) if axes is None else cx.ints(axes, node, "the axes"),
+        (1,) * len(starts) if steps is None else cx.ints(steps, node, "the steps"),
+    )
 
 
 def _taken(start: Dim, end: Dim, step: int, extent: Dim) -> tuple[Dim, Dim]:

@@ -1,19 +1,19 @@
 """Read: an ONNX file → `Model`, with functions inlined and nodes sorted.
 
-onnx-ir parses and keeps tensors mapped or packed; nothing large is read here. ``onnx.checker`` is not asked: it rejects
-graphs that every engine runs (nodes out of order, contributed ops in the default domain).
+onnx-ir parses and keeps tensors mapped or packed; nothing large is read here. ``onnx.checker`` is not asked: it
+rejects graphs that every engine runs (nodes out of order, contributed ops in the default domain).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 from onnx_ir.passes.common import InlinePass
 
 from ..errors import ImportFailed
@@ -21,7 +21,7 @@ from ..ir.dtypes import DType
 from .external import check_external
 from .model import Source
 from .nodes import Branch, InputSpec, Model, Node, Tensor
-from .sort import sorted_nodes
+from .sort import node_reads, sorted_nodes
 from .wire import damage
 
 DTYPES = {
@@ -48,14 +48,15 @@ def read_model(path: Path, *, allow_missing_weights: bool = False) -> Model:
     """The model in a file.
 
     Raises:
-        ImportFailed: the file is missing, truncated or not ONNX; external data is absent or outside the folder; an element
+        ImportFailed: the file is missing, truncated or not ONNX; external data is absent or outside the folder; an
+        element
             type is not supported; or the nodes cannot be ordered.
     """
     content = _content(path)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(content)
-    except DecodeError:
+    except Exception:  # protobuf's DecodeError: its module carries no types
         raise ImportFailed(damage(content), where=str(path), hint="export or copy the model again") from None
     if not proto.HasField("graph") or not proto.ir_version or not (proto.graph.node or proto.graph.input):
         raise ImportFailed(damage(content), where=str(path), hint="give a .onnx file")
@@ -123,7 +124,7 @@ class _Reader:
         for name in outputs:
             if name not in written:
                 raise ImportFailed("nothing writes this graph output", where=f"output {name}")
-        return Model(graph.name or "main", nodes, inputs, outputs, tensors, source)
+        return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source)
 
     def input(self, value: ir.Value) -> InputSpec:
         name = str(value.name)
@@ -187,6 +188,17 @@ def dtype_of(dtype: ir.DataType | None, where: str) -> DType:
         names = ", ".join(d.name.lower() for d in DTYPES)
         raise ImportFailed(f"the element type {name} is not supported", where=where, hint=f"supported: {names}")
     return DTYPES[dtype]
+
+
+def _trimmed(nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> tuple[Node, ...]:
+    """The nodes without the names of outputs that nobody reads: those need not be supported."""
+    wanted = set(outputs).union(*(node_reads(node) for node in nodes))
+    return tuple(
+        replace(node, outputs=tuple(name if not i or name in wanted else None for i, name in enumerate(node.outputs)))
+        if len(node.outputs) > 1
+        else node
+        for node in nodes
+    )
 
 
 def _names(values: Iterable[ir.Value | None]) -> tuple[str | None, ...]:

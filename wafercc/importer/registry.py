@@ -12,7 +12,7 @@ from .content import Value
 from .context import Context
 from .nodes import Node
 
-Lowering = Callable[[Node, Context], Value | Sequence[Value]]
+Lowering = Callable[[Node, Context], Value | Sequence[Value | None]]
 MICROSOFT = "com.microsoft"
 
 LOWERINGS: dict[tuple[str, str], Lowering] = {}

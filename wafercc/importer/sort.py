@@ -1,7 +1,7 @@
 """Sort: nodes in an order in which every value is written before it is read.
 
-Some tools write nodes in any order. The sort is stable (Kahn's algorithm over file positions), so a file that is already
-sorted keeps its order. Cost: O((nodes + reads) log nodes).
+Some tools write nodes in any order. The sort is stable (Kahn's algorithm over file positions), so a file that is
+already sorted keeps its order. Cost: O((nodes + reads) log nodes).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def sorted_nodes(nodes: Sequence[Node], known: frozenset[str]) -> tuple[Node, ..
         ImportFailed: a node reads a value that nothing writes, two nodes write one value, or the nodes form a cycle.
     """
     writer = _writers(nodes, known)
-    reads = [{writer[name] for name in _reads(node) if name in writer} for node in nodes]
+    reads = [{writer[name] for name in node_reads(node) if name in writer} for node in nodes]
     for node in nodes:
-        for name in _reads(node):
+        for name in node_reads(node):
             if name not in writer and name not in known:
                 raise node.fail(f"reads the value {name!r}, which nothing writes")
     users: list[list[int]] = [[] for _ in nodes]
@@ -57,13 +57,13 @@ def _writers(nodes: Sequence[Node], known: frozenset[str]) -> dict[str, int]:
     return writer
 
 
-def _reads(node: Node) -> list[str]:
+def node_reads(node: Node) -> list[str]:
     """What a node reads, including what its branches capture from outside."""
     names = [name for name in node.inputs if name is not None]
     for value in node.attrs.values():
         if isinstance(value, Branch):
             inside = set(value.tensors) | {name for n in value.nodes for name in n.outputs if name is not None}
-            captured = [name for n in value.nodes for name in _reads(n)] + list(value.outputs)
+            captured = [name for n in value.nodes for name in node_reads(n)] + list(value.outputs)
             names += [name for name in captured if name not in inside]
     return names
 

@@ -1,7 +1,7 @@
 """States: which inputs are caches, and which outputs are their next content.
 
-A cache is an input that a node extends by what is new and gives back as an output: a Concat, or an attention op with past
-and present. Where neither shows it (the exporter reorders the cache first), the names do.
+A cache is an input that a node extends by what is new and gives back as an output: a Concat, or an attention op with
+past and present. Where neither shows it (the exporter reorders the cache first), the names do.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What is wrong with a file that does not parse: cut short, or never a model at all.
 
-A model is a protobuf message; its outermost fields say how long they are, so a truncated file can be told from foreign data.
+A model is a protobuf message; its outermost fields say how long they are, so a truncated file can be told from
+foreign data.
 """
 
 from __future__ import annotations
