@@ -17,7 +17,7 @@ from .nodes import Node
 from .ops_elementwise import like
 from .ops_reduce import triangle
 from .ops_shape import reshaped, sliced, transposed
-from .registry import lowers
+from .registry import MICROSOFT, lowers
 
 
 @lowers("Attention")
@@ -121,19 +121,39 @@ def _combined(cx: Context, mask: Value | None, rules: Sequence[Value], q: Value)
 
 @lowers("RotaryEmbedding")
 def rotary_embedding(node: Node, cx: Context) -> Value:
+    """Caches are [positions, width / 2] and picked by position ids, or [batch, sequence, width / 2] without them."""
+    return _rotated(node, cx, (cx.input(node, 1), cx.input(node, 2)), cx.optional(node, 3))
+
+
+@lowers("RotaryEmbedding", domain=MICROSOFT)
+def contributed_rotary_embedding(node: Node, cx: Context) -> Value:
+    """The same with operands in another order; a single position id is the first of consecutive ones."""
+    if node.int_attr("is_packed_batching", 0) or node.float_attr("scale", 1.0) != 1.0:
+        raise node.fail("packs batches or scales positions, which is not supported")
+    x, positions = cx.input(node, 0), cx.input(node, 1)
+    if positions.rank == 1:
+        rows = x.shape[1] if x.rank == 3 else x.shape[2]
+        positions = cx.emit("add", [positions, cx.ramp(Ramp(0, (1,)), (rows,), positions.dtype)])
+        positions = reshaped(cx, positions, (1, rows))
+    return _rotated(node, cx, (cx.input(node, 2), cx.input(node, 3)), positions)
+
+
+def _rotated(node: Node, cx: Context, caches: tuple[Value, Value], positions: Value | None) -> Value:
     """x is [batch, heads, sequence, width] or, flat, [batch, sequence, heads * width]."""
-    x, cos, sin = cx.input(node, 0), cx.input(node, 1), cx.input(node, 2)
+    x = cx.input(node, 0)
     flat = x.rank == 3
     if flat:
         heads, hidden = node.int_attr("num_heads", 0), x.shape[2]
+        width = number(caches[0].shape[-1]) * 2
+        if node.domain and not heads and isinstance(hidden, int):
+            heads = hidden // width
         if heads < 1 or not isinstance(hidden, int) or hidden % heads:
             raise node.fail(f"cannot cut a hidden size of {hidden} into num_heads = {heads} heads")
         x = reshaped(cx, x, (*x.shape[:2], heads, hidden // heads))
     rotary = node.int_attr("rotary_embedding_dim", 0) or number(x.shape[-1])
-    positions = cx.optional(node, 3)
     angles = []
-    for cache in (cos, sin):
-        table = _columns(cx, cache, rotary // 2)
+    for cache in caches:
+        table = sliced(cx, cache, cache.rank - 1, 0, 1, rotary // 2)
         rows = table if positions is None else _rows(cx, table, positions)
         head_axis = 2 if flat else 1
         angles.append(reshaped(cx, rows, (*rows.shape[:head_axis], 1, *rows.shape[head_axis:])))
@@ -142,13 +162,7 @@ def rotary_embedding(node: Node, cx: Context) -> Value:
     return reshaped(cx, result, cx.input(node, 0).shape)
 
 
-def _columns(cx: Context, cache: Value, width: int) -> Value:
-    """The caches of some exporters are wider than the rotated part."""
-    if cache.shape[-1] == width:
-        return cache
-    return sliced(cx, cache, cache.rank - 1, 0, 1, width)
-
-
 def _rows(cx: Context, table: Value, positions: Value) -> Value:
-    kind, attrs = ("embedding", {}) if table.weight and table.rank == 2 else ("gather", {"axis": 0})
-    return cx.emit(kind, [table, positions], attrs)
+    if table.weight and table.rank == 2:
+        return cx.emit("embedding", [table, positions])
+    return cx.emit("gather", [table, positions], {"axis": 0})

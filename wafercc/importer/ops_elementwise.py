@@ -59,10 +59,15 @@ def power(node: Node, cx: Context) -> Value:
 
 @lowers("Mod")
 def modulo(node: Node, cx: Context) -> Value:
+    """With fmod the rest has the sign of a, without it that of b; the table: a for floats, b for integers."""
     a, b = cx.input(node, 0), cx.input(node, 1)
-    if node.int_attr("fmod", 0) and not a.dtype.is_float:  # the sign of a, where the table's integer mod has that of b
+    if bool(node.int_attr("fmod", 0)) == a.dtype.is_float:
+        return cx.emit("mod", [a, b])
+    if not a.dtype.is_float:
         return cx.emit("sub", [a, cx.emit("mul", [cx.emit("div", [a, b]), b])])
-    return cx.emit("mod", [a, b])
+    rest = cx.emit("mod", [a, b])
+    other_sign = cx.emit("lt", [cx.emit("mul", [cx.emit("sign", [rest]), cx.emit("sign", [b])]), like(cx, 0.0, a)])
+    return cx.emit("where", [other_sign, cx.emit("add", [rest, b]), rest])
 
 
 @lowers(*VARIADIC)

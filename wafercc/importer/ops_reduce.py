@@ -111,7 +111,9 @@ def softmax(node: Node, cx: Context) -> Value:
 def _softmax(node: Node, cx: Context, x: Value, axis: int) -> Value:
     if node.op_type == "Softmax":
         return cx.emit("softmax", [x], {"axis": axis})
-    return cx.emit("sub", [x, _log_sum_exp(cx, x, (axis,))])
+    shifted = cx.emit("sub", [x, cx.emit("reduce_max", [x], {"axes": (axis,), "keep": True})])
+    total = cx.emit("reduce_sum", [cx.emit("exp", [shifted])], {"axes": (axis,), "keep": True})
+    return cx.emit("sub", [shifted, cx.emit("log", [total])])
 
 
 @lowers("CumSum")
