@@ -22,7 +22,9 @@ from wafercc.ir.optable import spec_of
 from wafercc.ir.partition import Partition, Stage
 
 CHEAP_ELEMENTS = 65_536
-HEAVY_KINDS = frozenset({"matmul", "attention", "embedding", "kv_append"})
+# Kinds that read a table of weights or grow a cache are never cheap; with matmul and attention they make a stage worth having.
+RESIDENT_KINDS = frozenset({"embedding", "kv_append"})
+HEAVY_KINDS = RESIDENT_KINDS | {"matmul", "attention"}
 
 Segment = tuple[Op, ...]
 
@@ -52,7 +54,7 @@ def cheap_values(graph: Graph) -> frozenset[ValueName]:
     cheap: set[ValueName] = set()
     for op in graph.ops:
         small = all(graph.types[v].elements <= CHEAP_ELEMENTS for v in op.outputs)
-        if small and op.kind not in HEAVY_KINDS and all(v in free or v in cheap for v in op.operands):
+        if small and op.kind not in RESIDENT_KINDS and all(v in free or v in cheap for v in op.operands):
             cheap.update(op.outputs)
     return frozenset(cheap)
 

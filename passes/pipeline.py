@@ -31,6 +31,7 @@ from wafercc.ir.weights import Weights
 from wafercc.silicon import DefectMap
 from wafercc.targets import Target
 from wafercc.targets import load as load_target
+from wafercc.version import __version__
 
 from .base import run_rewrites
 from .embed import Embed
@@ -223,6 +224,4 @@ def id_limits(graph: Graph) -> dict[ValueName, int]:
 def _versions() -> dict[str, Any]:
     from importlib.metadata import version
 
-    import wafercc
-
-    return {"wafercc": wafercc.__version__, "ortools": version("ortools"), "numpy": np.__version__}
+    return {"wafercc": __version__, "ortools": version("ortools"), "numpy": np.__version__}

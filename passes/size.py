@@ -25,9 +25,9 @@ from wafercc.targets import Target
 from .layout import Search, Solution, SolvedBlock, emit
 from .partition import cheap_values
 
-LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256)
+LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SHRINK = (1.0, 0.95, 0.9, 0.84, 0.75, 0.66, 0.5)
-QUICK = Search(beam=6, tries=10)
+QUICK = Search(tries=10, early_tries=3)
 
 MeshShape = tuple[int, int]
 
@@ -44,7 +44,7 @@ class Size:
     """Options of the pass: a forced mesh (rows, columns) for every region, and the full search."""
 
     region: MeshShape | None = None
-    search: Search = Search(beam=48, tries=24)
+    search: Search = Search(tries=32, early_tries=6)
 
     def __call__(self, partition: Partition, target: Target, live_pes: int) -> Iterator[SizePlan]:
         """Plans, best first.
@@ -133,25 +133,26 @@ class _Sizer:
                 yield SizePlan(shapes)
 
     def best_square(self) -> dict[BlockName, MeshShape]:
-        stages = len(self.partition.stages)
-        limit = min(math.isqrt(self.live_pes // stages), self.target.height, self.target.width)
-        sides = sorted({s for s in LADDER if s <= limit} | {limit}) if limit else []
-        best: tuple[int, dict[BlockName, MeshShape]] | None = None
-        worse = 0
-        for side in sides[2:] if len(sides) > 3 else sides:
-            shapes = {b: (side, side) for b in self.partition.templates}
-            total = self.total(shapes)
-            if total is None:
-                continue
-            if best is None or total < best[0]:
-                best, worse = (total, shapes), 0
-            else:
-                worse += 1
-                if worse == 2:
+        """The best square mesh for all: powers of two and the largest, until it gets worse; then between neighbours."""
+        limit = min(math.isqrt(self.live_pes // len(self.partition.stages)), self.target.height, self.target.width)
+        totals: dict[int, int] = {}
+        for side in sorted({s for s in LADDER if 4 <= s <= limit} | ({limit} if limit else set())):
+            total = self.total(self.square(side))
+            if total is not None:
+                totals[side] = total
+                if total > 1.2 * min(totals.values()):
                     break
-        if best is None:
+        if not totals:
             raise self.does_not_fit(limit)
-        return best[1]
+        best = min(totals, key=lambda s: (totals[s], s))
+        for side in (best * 3 // 4, best * 3 // 2):
+            total = self.total(self.square(side)) if 0 < side <= limit else None
+            if total is not None:
+                totals[side] = total
+        return self.square(min(totals, key=lambda s: (totals[s], s)))
+
+    def square(self, side: int) -> dict[BlockName, MeshShape]:
+        return {b: (side, side) for b in self.partition.templates}
 
     def vary_columns(self, shapes: dict[BlockName, MeshShape]) -> dict[BlockName, MeshShape]:
         """Give each block the columns that suit it, the others unchanged; most work first."""

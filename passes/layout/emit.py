@@ -27,8 +27,9 @@ from wafercc.ir.optable import spec_of
 from wafercc.targets import Target
 
 from . import price
-from .relayout import plan
-from .search import Choice, Solution
+from .relayout import Move, plan
+from .search import Solution
+from .strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,10 @@ def emit(name: BlockName, graph: Graph, solution: Solution, target: Target) -> S
     """The block of a solved template."""
     writer = _Writer(graph, solution, target)
     for value in graph.inputs:
-        writer.define(value, solution.inputs[value])
-    for choice in solution.choices:
-        writer.op(graph.op[choice.op], choice)
-    outputs = []
-    for value in graph.outputs:
-        outputs.append(writer.fetch(value, solution.fetched[value], solution.outputs[value]))
+        writer.define(value, solution.shared.get(value, Layout.replicated(graph.types[value].rank)))
+    for op in graph.ops:
+        writer.op(op, solution.strategies[op.id])
+    outputs = [writer.fetch(value, solution.outputs[value]) for value in graph.outputs]
     block = Block(
         name=name,
         mesh=solution.mesh,
@@ -89,8 +88,8 @@ class _Writer:
     def step_id(self, base: str) -> StepId:
         return StepId(f"{len(self.steps)}.{base}")
 
-    def fetch(self, value: ValueName, have: Layout | None, need: Layout) -> LocalName:
-        """The local name of a value in the layout wanted, after the moves that bring it there."""
+    def fetch(self, value: ValueName, need: Layout) -> LocalName:
+        """The local name of a value in the layout wanted, after the cheapest moves from a layout at hand."""
         if value in self.graph.weights:
             known = self.at.get((value, need))
             if known is None:
@@ -99,10 +98,11 @@ class _Writer:
             return known
         if (value, need) in self.at:
             return self.at[value, need]
-        assert have is not None
+        shared = self.solution.shared.get(value)
+        if shared is not None and need != shared and (value, shared) not in self.at:
+            self.fetch(value, shared)
+        have, moves = self.cheapest(value, need)
         current = self.at[value, have]
-        moves = plan(self.graph.types[value], have, need, self.solution.mesh)
-        assert moves is not None
         for move in moves:
             known = self.at.get((value, move.layout))
             if known is not None:
@@ -118,11 +118,22 @@ class _Writer:
         self.at.setdefault((value, need), current)
         return current
 
-    def op(self, op: Op, choice: Choice) -> None:
-        strategy = choice.strategy
+    def cheapest(self, value: ValueName, need: Layout) -> tuple[Layout, tuple[Move, ...]]:
+        kind, mesh = self.graph.types[value], self.solution.mesh
+        best: tuple[int, Layout, tuple[Move, ...]] | None = None
+        for name, have in self.at:
+            moves = plan(kind, have, need, mesh) if name == value else None
+            if moves is not None:
+                cycles = price.moves_cycles(kind, have, moves, mesh, self.target)
+                if best is None or cycles < best[0]:
+                    best = (cycles, have, moves)
+        assert best is not None, f"{value} cannot be had as {need}"
+        return best[1], best[2]
+
+    def op(self, op: Op, strategy: Strategy) -> None:
         ins: list[LocalName | None] = []
-        for value, need, have in zip(op.inputs, strategy.ins, choice.sources, strict=True):
-            ins.append(None if value is None or need is None else self.fetch(value, have, need))
+        for value, need in zip(op.inputs, strategy.ins, strict=True):
+            ins.append(None if value is None or need is None else self.fetch(value, need))
         if not strategy.owed:
             outs = tuple(self.define(v, layout) for v, layout in zip(op.outputs, strategy.outs, strict=True))
             self.steps.append(Compute(self.step_id(op.id), op, Phase.WHOLE, tuple(ins), outs))

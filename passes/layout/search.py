@@ -1,11 +1,11 @@
 """Search: choose one strategy per op so that a block's cycles are least and its SRAM bound holds.
 
-A beam over the ops in order. A state knows in which layouts each live value can be had; taking a strategy costs its local
-cycles, its reductions, and for each operand the cheapest relayout from a layout at hand. Weights may lie in any layout, for
-their bytes. States that offer the same layouts are merged, the cheaper kept. With one axis per direction and a layer of 25-60
-ops the beam finds the alternating split (K over rows, then K over columns) that needs no transposes.
+The variables are the ops, their domains the strategies that are cheapest on their own; a value read by several ops, and an
+input, get a variable too: the layout in which it is shared. Each variable costs its local cycles and reductions, each edge
+the relayout between what is produced and what is wanted. Their sum is minimised exactly (`eliminate.py`). Weights may lie in
+any layout, for their bytes; if those exceed SRAM, bytes are priced and the search repeated.
 
-Reads a template Graph, a Mesh and a Target; writes Solution. Cost: O(ops * beam * strategies).
+Reads a template Graph, a Mesh and a Target; writes Solution. Cost: ops * strategies^(width + 1), width 2-4 for decoder layers.
 """
 
 from __future__ import annotations
@@ -13,59 +13,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.graph import Graph, Op, OpId, TensorType, ValueName
-from wafercc.ir.layout import UNCUT, Layout, Mesh, Split, tile_bytes, Tiled
+from wafercc.ir.layout import UNCUT, Layout, Mesh, Split, Tiled, tile_bytes
 from wafercc.ir.loops import Loops
-from wafercc.ir.optable import spec_of
 from wafercc.targets import Target
 
 from . import price
+from .eliminate import IMPOSSIBLE, Factor, Table, TooWide, minimise
 from .relayout import plan
 from .strategy import Strategy, dim_facts, op_loops, strategies
 
 EARLY_SHARE = 4  # ops that run while the block waits for its input count a quarter
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What was decided for one op: its strategy, and from which layout each operand is fetched (None: as wanted)."""
-
-    op: OpId
-    strategy: Strategy
-    sources: tuple[Layout | None, ...]
+BYTE_PRICES = (0, 1, 8, 64)  # cycles per 64 bytes of weights, tried in turn until the bound holds
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A block's choices on one mesh, with the estimate they were chosen by."""
+    """A block's choices on one mesh: a strategy per op, the shared layout of values, and the estimate they were chosen by."""
 
     mesh: Mesh
-    choices: tuple[Choice, ...]
-    inputs: Mapping[ValueName, Layout]
+    strategies: Mapping[OpId, Strategy]
+    shared: Mapping[ValueName, Layout]
     outputs: Mapping[ValueName, Layout]
-    fetched: Mapping[ValueName, Layout]
     cycles: int
     weight_bytes: int
 
 
-@dataclass
-class _State:
-    cost: int
-    bytes: int
-    versions: dict[ValueName, tuple[Layout, ...]]
-    resident: frozenset[tuple[ValueName, Layout]]
-    choice: Choice | None = None
-    parent: _State | None = None
-    arrived: dict[ValueName, Layout] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Search:
-    """Options of the search: how many states are kept, how many strategies an op may try, forced strategies by op."""
+    """Options of the search: how many strategies an op may try, fewer for ops off the critical path; forced ones by op."""
 
-    beam: int = 8
-    tries: int = 20
+    tries: int = 16
+    early_tries: int = 6
     forced: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(
@@ -75,8 +57,24 @@ class Search:
 
         Raises:
             DoesNotFit: the weights exceed the SRAM of the mesh however they are cut.
+            CompileError: a forced strategy does not exist.
         """
-        return _Run(self, graph, mesh, target, early, carried).solve()
+        problem = _Problem(self, graph, mesh, target, early, carried)
+        bound, least = target.pe.usable_bytes, 0
+        for byte_price in BYTE_PRICES:
+            solution = problem.solve(byte_price)
+            if solution.weight_bytes <= bound:
+                return solution
+            least = solution.weight_bytes
+        raise DoesNotFit(
+            f"the weights of {len(graph.ops)} ops need {least} bytes per PE on {mesh.columns}x{mesh.rows} PEs; "
+            f"{bound} are usable",
+            resource="SRAM bytes per PE",
+            demand=least,
+            bound=bound,
+            where=f"block with op {graph.ops[-1].id}",
+            hint="use a larger region, more --stages, or a larger target",
+        )
 
 
 def boundary_layout(kind: TensorType, mesh: Mesh) -> Layout:
@@ -91,8 +89,8 @@ def boundary_layout(kind: TensorType, mesh: Mesh) -> Layout:
     return Layout((*(UNCUT,) * (kind.rank - 1), Split(rows)))
 
 
-class _Run:
-    """One search: the tables that its steps share."""
+class _Problem:
+    """The tables of one search: variables are first the ops, then the shared values."""
 
     def __init__(
         self,
@@ -108,166 +106,186 @@ class _Run:
         self.weights = frozenset(graph.weights)
         self.loops: dict[str, Loops] = {op.id: op_loops(graph, op) for op in graph.ops}
         self.facts = dim_facts(graph, self.loops)
-        self.last_use = {v: i for i, op in enumerate(graph.ops) for v in op.operands}
-        self.move_cost: dict[tuple[ValueName, Layout, Layout], int | None] = {}
-        self.moved: dict[ValueName, int] = {}
-        self.bound = target.pe.usable_bytes
-        self.least_bytes = 0
+        self.found = {op.id: self.priced(op) for op in graph.ops}
+        self.moved: dict[TensorType, dict[tuple[Layout, Layout], int]] = {}
 
-    def solve(self) -> Solution:
-        start: dict[ValueName, tuple[Layout, ...]] = {
-            v: (boundary_layout(self.graph.types[v], self.mesh),) for v in self.graph.inputs if v in self.carried
-        }
-        beam = [_State(0, 0, start, frozenset())]
-        for i, op in enumerate(self.graph.ops):
-            beam = self.step(beam, i, op)
-        best = min(beam, key=self.finish_cost)
-        return self.solution(best)
-
-    def step(self, beam: Sequence[_State], i: int, op: Op) -> list[_State]:
-        tried = self.shortlist(op)
-        dead = [v for v in (*op.operands, *op.outputs) if self.last_use.get(v, -1) <= i and v not in self.graph.outputs]
-        merged: dict[tuple[object, ...], _State] = {}
-        self.least_bytes = 0
-        for state in beam:
-            for strategy, own in tried:
-                new = self.take(state, op, strategy, own)
-                if new is None:
-                    continue
-                for value in dead:
-                    new.versions.pop(value, None)
-                key = tuple(sorted(new.versions.items(), key=lambda kv: kv[0]))
-                known = merged.get(key)
-                if known is None or new.cost < known.cost:
-                    merged[key] = new
-        if not merged:
-            if self.least_bytes > self.bound:
-                raise DoesNotFit(
-                    f"weights need {self.least_bytes} bytes per PE on {self.mesh.rows}x{self.mesh.columns} PEs; "
-                    f"{self.bound} are usable",
-                    resource="SRAM bytes per PE",
-                    demand=self.least_bytes,
-                    bound=self.bound,
-                    where=f"op {op.id}",
-                    hint="use a larger region, more --stages, or a larger target",
-                )
-            raise CompileError("no layout of its operands leads to this op", where=f"op {op.id} ({op.kind})")
-        return sorted(merged.values(), key=lambda s: s.cost)[: self.options.beam]
-
-    def shortlist(self, op: Op) -> list[tuple[Strategy, int]]:
-        """The strategies with the least cycles of their own, cheapest first."""
+    def priced(self, op: Op) -> list[tuple[Strategy, int]]:
+        """An op's strategies with their own cycles, cheapest first; more PEs first among equals."""
         found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh)
         wanted = self.options.forced.get(op.id)
         if wanted is not None:
-            named = [s for s in found if s.name == wanted]
-            if not named:
-                names = ", ".join(sorted({s.name for s in found}))
-                raise CompileError(f"no strategy {wanted!r}; there are: {names}", where=f"op {op.id} ({op.kind})")
-            found = named
-        priced = sorted(((s, self.own_cycles(op, s)) for s in found), key=lambda pair: (pair[1], -pair[0].pes))
-        early = all(v in self.early for v in op.outputs)
-        return priced[: 6 if early else self.options.tries]
+            names = sorted({s.name for s in found})
+            found = [s for s in found if s.name == wanted]
+            if not found:
+                raise CompileError(
+                    f"no strategy {wanted!r}; there are: {', '.join(names)}", where=f"op {op.id} ({op.kind})"
+                )
+        return sorted(((s, self.own_cycles(op, s)) for s in found), key=lambda pair: (pair[1], -pair[0].pes))
+
+    def solve(self, byte_price: int) -> Solution:
+        """The cheapest choices; domains are halved while the tables are too wide."""
+        tries, early_tries = self.options.tries, self.options.early_tries
+        while True:
+            try:
+                return self.minimum(tries, early_tries, byte_price)
+            except TooWide:
+                tries, early_tries = max(2, tries * 2 // 3), max(2, early_tries * 2 // 3)
+
+    def minimum(self, tries: int, early_tries: int, byte_price: int) -> Solution:
+        graph = self.graph
+        domains: list[list[Strategy]] = []
+        factors: list[Factor] = []
+        for i, op in enumerate(graph.ops):
+            is_early = all(v in self.early for v in op.outputs)
+            pairs = self.shortlist(op, early_tries if is_early else tries, byte_price)
+            domains.append([s for s, _ in pairs])
+            share = EARLY_SHARE if is_early else 1
+            own = [c // share + self.output_cycles(op, s) + self.price_bytes(op, s, byte_price) for s, c in pairs]
+            factors.append(Factor((i,), np.array(own, np.int64)))
+        number = {op.id: i for i, op in enumerate(graph.ops)}
+        shared: dict[ValueName, tuple[int, list[Layout]]] = {}
+        for value in self.shared_values():
+            layouts = self.layouts_wanted(value, domains, number)
+            shared[value] = (len(domains) + len(shared), layouts)
+        sizes = [len(d) for d in domains] + [len(layouts) for _, layouts in shared.values()]
+        for value, (variable, layouts) in shared.items():
+            producer = graph.producer.get(value)
+            if producer is not None:
+                which = producer.outputs.index(value)
+                made = [s.outs[which] for s in domains[number[producer.id]]]
+                factors.append(Factor((number[producer.id], variable), self.table(value, made, layouts)))
+        for op in graph.ops:
+            for slot, name in enumerate(op.inputs):
+                if name is None or name in self.weights:
+                    continue
+                needs = [_need(s, slot) for s in domains[number[op.id]]]
+                if name in shared:
+                    variable, made = shared[name]
+                else:
+                    producer = graph.producer[name]
+                    variable = number[producer.id]
+                    made = [s.outs[producer.outputs.index(name)] for s in domains[variable]]
+                factors.append(Factor((variable, number[op.id]), self.table(name, made, needs)))
+        cycles, chosen = minimise(sizes, factors)
+        picked = {op.id: domains[i][chosen[i]] for i, op in enumerate(graph.ops)}
+        if cycles >= IMPOSSIBLE:
+            raise CompileError("no combination of layouts leads through this block", where=f"op {graph.ops[-1].id}")
+        layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
+        return self.solution(picked, layouts_shared, cycles)
+
+    def solution(
+        self, picked: Mapping[OpId, Strategy], shared: Mapping[ValueName, Layout], cycles: int
+    ) -> Solution:
+        graph = self.graph
+        held = {
+            (v, need)
+            for op in graph.ops
+            for v, need in zip(op.inputs, picked[op.id].ins, strict=True)
+            if v in self.weights
+        }
+        size = sum(
+            tile_bytes(Tiled(graph.types[v], need), self.mesh, graph.past_max)
+            for v, need in held
+            if v is not None and need is not None
+        )
+        outputs: dict[ValueName, Layout] = {}
+        for value in graph.outputs:
+            producer = graph.producer[value]
+            made = picked[producer.id].outs[producer.outputs.index(value)]
+            outputs[value] = boundary_layout(graph.types[value], self.mesh) if value in self.carried else made
+        return Solution(self.mesh, picked, shared, outputs, cycles, size)
+
+    def shared_values(self) -> list[ValueName]:
+        """Inputs, and values that several operands read: each is brought into one shared layout first."""
+        reads: dict[ValueName, int] = {}
+        for op in self.graph.ops:
+            for value in op.operands:
+                reads[value] = reads.get(value, 0) + 1
+        return [
+            v for v, n in reads.items() if v not in self.weights and (n > 1 or v in self.graph.inputs)
+        ]
+
+    def layouts_wanted(
+        self, value: ValueName, domains: Sequence[Sequence[Strategy]], number: Mapping[OpId, int]
+    ) -> list[Layout]:
+        """The layouts a shared value may have: what its readers want and its producer makes; one only if it is carried in."""
+        if value in self.carried and value in self.graph.inputs:
+            return [boundary_layout(self.graph.types[value], self.mesh)]
+        wanted: dict[Layout, None] = {}
+        producer = self.graph.producer.get(value)
+        if producer is not None:
+            which = producer.outputs.index(value)
+            wanted.update(dict.fromkeys(s.outs[which] for s in domains[number[producer.id]]))
+        for op in self.graph.users[value]:
+            for slot, name in enumerate(op.inputs):
+                if name == value:
+                    wanted.update(dict.fromkeys(_need(s, slot) for s in domains[number[op.id]]))
+        return list(wanted)
+
+    def table(self, value: ValueName, made: Sequence[Layout], needs: Sequence[Layout]) -> Table:
+        """Relayout cycles, made x needed."""
+        kind = self.graph.types[value]
+        known = self.moved.setdefault(kind, {})
+        rows = {have: i for i, have in enumerate(dict.fromkeys(made))}
+        columns = {need: j for j, need in enumerate(dict.fromkeys(needs))}
+        small = np.full((len(rows), len(columns)), IMPOSSIBLE, np.int64)
+        for have, i in rows.items():
+            for need, j in columns.items():
+                cycles = known.get((have, need))
+                if cycles is None:
+                    moves = plan(kind, have, need, self.mesh)
+                    cycles = IMPOSSIBLE
+                    if moves is not None:
+                        cycles = price.moves_cycles(kind, have, moves, self.mesh, self.target)
+                    known[have, need] = cycles
+                small[i, j] = cycles
+        return small[np.ix_([rows[h] for h in made], [columns[n] for n in needs])]
+
+    def shortlist(self, op: Op, tries: int, byte_price: int) -> list[tuple[Strategy, int]]:
+        pairs = self.found[op.id]
+        if byte_price:
+            pairs = sorted(pairs, key=lambda pair: pair[1] + self.price_bytes(op, pair[0], byte_price))
+        return pairs[:tries]
+
+    def price_bytes(self, op: Op, strategy: Strategy, byte_price: int) -> int:
+        if not byte_price:
+            return 0
+        size = sum(
+            tile_bytes(Tiled(self.graph.types[v], need), self.mesh, self.graph.past_max)
+            for v, need in zip(op.inputs, strategy.ins, strict=True)
+            if v is not None and need is not None and v in self.weights
+        )
+        return size * byte_price // 64
+
+    def output_cycles(self, op: Op, strategy: Strategy) -> int:
+        """What it takes to bring carried results into the boundary layout."""
+        total = 0
+        for value, layout in zip(op.outputs, strategy.outs, strict=True):
+            if value in self.carried and value in self.graph.outputs:
+                wanted = boundary_layout(self.graph.types[value], self.mesh)
+                total += int(self.table(value, [layout], [wanted])[0, 0])
+        return total
 
     def own_cycles(self, op: Op, strategy: Strategy) -> int:
         """Local work and reductions of one op, in cycles."""
         kind = next((t for t in self.graph.in_types(op) if t is not None), self.graph.out_types(op)[0])
         total = price.local_cycles(strategy.work, kind.dtype, self.target)
-        if strategy.owed:
-            axes = [axis for axis, _ in strategy.owed]
-            loops = self.loops[op.id]
-            if loops.partials:
-                words = sum(
-                    price.words_of(TensorType(p.dtype, p.shape), layout, self.mesh)
-                    for p, layout in zip(loops.partials, strategy.partials, strict=True)
-                )
-                total += self.target.pe.task_cycles
-            else:
-                words = sum(
-                    price.words_of(t, layout, self.mesh)
-                    for t, layout in zip(self.graph.out_types(op), strategy.outs, strict=True)
-                )
-            for line in price.lines_of(self.mesh, axes):
-                total += price.all_reduce(self.mesh.parts(line), words, self.target).cycles
+        if not strategy.owed:
+            return total
+        loops = self.loops[op.id]
+        if loops.partials:
+            kinds = [TensorType(p.dtype, p.shape) for p in loops.partials]
+            layouts: Sequence[Layout] = strategy.partials
+            total += self.target.pe.task_cycles
+        else:
+            kinds, layouts = list(self.graph.out_types(op)), strategy.outs
+        words = sum(price.words_of(t, layout, self.mesh) for t, layout in zip(kinds, layouts, strict=True))
+        for line in price.lines_of(self.mesh, [axis for axis, _ in strategy.owed]):
+            total += price.all_reduce(self.mesh.parts(line), words, self.target).cycles
         return total
 
-    def take(self, state: _State, op: Op, strategy: Strategy, own: int) -> _State | None:
-        """The state after running the op so; None if an operand cannot be had or SRAM is exceeded."""
-        share = EARLY_SHARE if all(v in self.early for v in op.outputs) else 1
-        cost, size = state.cost + own // share, state.bytes
-        versions, resident, arrived = dict(state.versions), state.resident, state.arrived
-        sources: list[Layout | None] = []
-        for value, need in zip(op.inputs, strategy.ins, strict=True):
-            if value is None or need is None:
-                sources.append(None)
-                continue
-            if value in self.weights:
-                sources.append(None)
-                if (value, need) not in resident:
-                    resident = resident | {(value, need)}
-                    size += tile_bytes(Tiled(self.graph.types[value], need), self.mesh, self.graph.past_max)
-                continue
-            if value not in versions and value in self.graph.inputs:
-                versions[value] = (need,)
-                arrived = {**arrived, value: need}
-            fetched = self.cheapest(value, versions[value], need)
-            if fetched is None:
-                return None
-            source, cycles = fetched
-            sources.append(source)
-            cost += cycles // share
-            if source != need:
-                versions[value] = (*versions[value], need)
-        if size > self.bound:
-            self.least_bytes = min(self.least_bytes or size, size)
-            return None
-        for value, layout in zip(op.outputs, strategy.outs, strict=True):
-            versions[value] = (layout,)
-        return _State(cost, size, versions, resident, Choice(op.id, strategy, tuple(sources)), state, arrived)
 
-    def cheapest(self, value: ValueName, at_hand: tuple[Layout, ...], need: Layout) -> tuple[Layout, int] | None:
-        best: tuple[Layout, int] | None = None
-        for have in at_hand:
-            key = (value, have, need)
-            if key not in self.move_cost:
-                kind = self.graph.types[value]
-                moves = plan(kind, have, need, self.mesh)
-                self.move_cost[key] = (
-                    None if moves is None else price.moves_cycles(kind, have, moves, self.mesh, self.target)
-                )
-            cycles = self.move_cost[key]
-            if cycles is not None and (best is None or cycles < best[1]):
-                best = (have, cycles)
-        return best
-
-    def finish_cost(self, state: _State) -> int:
-        total = state.cost
-        for value in self.graph.outputs:
-            if value in self.carried:
-                fetched = self.cheapest(value, state.versions[value], boundary_layout(self.graph.types[value], self.mesh))
-                total += 10**9 if fetched is None else fetched[1]
-        return total
-
-    def solution(self, state: _State) -> Solution:
-        choices: list[Choice] = []
-        at: _State | None = state
-        while at is not None and at.choice is not None:
-            choices.append(at.choice)
-            at = at.parent
-        inputs: dict[ValueName, Layout] = {}
-        for value in self.graph.inputs:
-            kind = self.graph.types[value]
-            if value in self.carried:
-                inputs[value] = boundary_layout(kind, self.mesh)
-            else:
-                inputs[value] = state.arrived.get(value, Layout.replicated(kind.rank))
-        outputs: dict[ValueName, Layout] = {}
-        fetched: dict[ValueName, Layout] = {}
-        for value in self.graph.outputs:
-            kind = self.graph.types[value]
-            need = boundary_layout(kind, self.mesh) if value in self.carried else state.versions[value][0]
-            source = self.cheapest(value, state.versions[value], need)
-            assert source is not None
-            outputs[value], fetched[value] = need, source[0]
-        return Solution(
-            self.mesh, tuple(reversed(choices)), inputs, outputs, fetched, self.finish_cost(state), state.bytes
-        )
+def _need(strategy: Strategy, slot: int) -> Layout:
+    need = strategy.ins[slot]
+    assert need is not None
+    return need

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wafercc.ir.dims import Affine, shape_upper, upper
 from wafercc.ir.graph import Graph, Op, TensorType, ValueName
@@ -176,7 +177,10 @@ def _strategy(graph: Graph, op: Op, loops: Loops, cuts: dict[str, Cut], mesh: Me
     for layout, kind in [*zip(ins, in_types, strict=True), *zip(outs, graph.out_types(op), strict=True)]:
         if layout is not None and kind is not None and not _legal(layout, kind):
             return None
-    in_shapes = [None if t is None else full_tile(t, layout, mesh) for t, layout in zip(in_types, ins, strict=True)]
+    in_shapes = [
+        None if t is None or layout is None else full_tile(t, layout, mesh)
+        for t, layout in zip(in_types, ins, strict=True)
+    ]
     out_shapes = [full_tile(t, layout, mesh) for t, layout in zip(graph.out_types(op), outs, strict=True)]
     work = spec_of(op).work(op, in_shapes, out_shapes)
     partials = tuple(layout_of(p.access, cuts) for p in loops.partials)
@@ -204,9 +208,9 @@ def _spread(graph: Graph, op: Op, strategy: Strategy, mesh: Mesh) -> Iterator[bo
             yield bool(layout.cut_axes) or graph.types[value].elements <= WHOLE_ELEMENTS
 
 
-def full_tile(kind: TensorType, layout: Layout | None, mesh: Mesh) -> tuple[int, ...]:
+@lru_cache(maxsize=65_536)
+def full_tile(kind: TensorType, layout: Layout, mesh: Mesh) -> tuple[int, ...]:
     """The tile of the fullest PE, at the context capacity."""
-    assert layout is not None
     return tuple(
         min(extent, tile_extent(extent, split, mesh.parts(split.axes)))
         for extent, split in zip(shape_upper(kind.shape), layout.splits, strict=True)

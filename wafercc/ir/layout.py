@@ -78,10 +78,20 @@ class Mesh:
         return self.rows * self.columns
 
     def parts(self, axes: Iterable[AxisName]) -> int:
-        return math.prod(self.extent[a] for a in axes)
+        product = 1
+        for axis in axes:
+            product *= self.extent[axis]
+        return product
 
     def __str__(self) -> str:
         return " ".join(f"{a.name}={a.extent}" for a in self.axes)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.axes)
 
 
 @dataclass(frozen=True, slots=True)
