@@ -38,11 +38,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Bound:
-    """The shape of every input, the largest ``n_past``, and what was assumed."""
+    """The shape of every input, the largest ``n_past``, what was assumed, and what looks contradictory.
+
+    Doubts are no errors: a model may well take a mask longer than its cache. They are told if an op then fails.
+    """
 
     shapes: Mapping[str, tuple[Dim, ...]]
     past_max: int
     assumptions: tuple[Assumption, ...]
+    doubts: tuple[str, ...]
 
 
 def bind(inputs: Sequence[InputSpec], states: Sequence[State], binding: Binding) -> Bound:
@@ -56,7 +60,7 @@ def bind(inputs: Sequence[InputSpec], states: Sequence[State], binding: Binding)
     table = _Table(inputs, states)
     table.fix(binding)
     past_max = table.settle(binding)
-    return Bound(table.shapes(), past_max, tuple(table.assumptions))
+    return Bound(table.shapes(), past_max, tuple(table.assumptions), tuple(table.doubts()))
 
 
 @dataclass
@@ -236,6 +240,21 @@ class _Table:
             )
             for spec in self.inputs
         }
+
+    def doubts(self) -> Iterator[str]:
+        """Inputs that count one thing differently."""
+        for role in Role:
+            counts: dict[Dim, str] = {}
+            for spec, axis, symbol in self._slots():
+                if isinstance(symbol, str) and self.roles.get(symbol) is role:
+                    counts.setdefault(self.values[symbol], f"{self.values[symbol]} in {spec.name} dimension {axis}")
+            if len(counts) > 1:
+                yield f"the {role} is {' but '.join(counts.values())}"
+        parts = [self.by_role.get(role) for role in (Role.PAST, Role.NEW, Role.TOTAL)]
+        if self.states and None not in parts:
+            past, new, total = (part for part in parts if part is not None)
+            if past + new != total:
+                yield f"the total length is {total}, but past {past} and new {new} make {past + new}"
 
     def _slots(self) -> Iterator[tuple[InputSpec, int, int | str]]:
         for spec in self.inputs:

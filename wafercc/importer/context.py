@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import ImportFailed
+from ..errors import ImportFailed, RunError
 from ..ir.dims import Affine, Dim, Undecided
 from ..ir.dtypes import DType
 from ..ir.graph import Attr, Op, OpId, TensorType, ValueName
@@ -127,10 +127,17 @@ class Context:
         given = [v for v in operands if v is not None]
         if same := _unchanged(op, given, result):
             return same
-        if folded := fold(op, [self._content(v, given) for v in given], result):
-            return replace(folded, type=TensorType(result.dtype, folded.shape))
+        if folded := self._folded(op, given, result):
+            return folded
         names = tuple(None if v is None else self.tensor(v) for v in operands)
         return self._append(replace(op, inputs=names), result)
+
+    def _folded(self, op: Op, given: Sequence[Value], result: TensorType) -> Value | None:
+        try:
+            return fold(op, [self._content(v, given) for v in given], result)
+        except RunError as problem:
+            where = self.node.where if self.node else op.id
+            raise ImportFailed(problem.message, where=where, hint=problem.hint) from None
 
     def tensor(self, value: Value) -> ValueName:
         """The IR value that holds a value at run time; known content becomes a constant, fill or range here."""

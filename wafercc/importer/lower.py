@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ..errors import ImportFailed
 from ..ir.dims import Undecided
 from ..ir.graph import Graph, Op, OpId, TensorType, ValueName
 from ..ir.weights import Weights
@@ -41,7 +42,13 @@ def lower_model(model: Model, binding: Binding) -> Imported:
         cx.types[ValueName(spec.name)] = type_
     for name, tensor in model.tensors.items():
         cx.values[name] = cx.add_tensor(tensor)
-    _walk(model.nodes, cx)
+    try:
+        _walk(model.nodes, cx)
+    except ImportFailed as problem:
+        if not bound.doubts:
+            raise
+        doubt = f"do the inputs fit together? {'; '.join(bound.doubts)}"
+        raise ImportFailed(problem.message, where=problem.where, hint=doubt) from None
     inputs = tuple(ValueName(spec.name) for spec in model.inputs)
     outputs = _outputs(model, cx, inputs)
     held = {ValueName(s.input): ValueName(s.output) for s in states}

@@ -30,7 +30,7 @@ def gather(node: Node, cx: Context) -> Value:
     if ramp is not None and x.name is not None:
         if (one := _single(cx, x, axis, ramp, indices)) is not None:
             return one
-        if x.rank == 1 and (view := _flat_view(cx, x, ramp, indices)) is not None:
+        if axis == 0 and (view := _flat_view(cx, x, ramp, indices)) is not None:
             return view
     indices = _from_front(cx, indices, x.shape[axis])
     if x.weight and x.rank == 2 and axis == 0:
@@ -114,7 +114,7 @@ def _view(cx: Context, x: Value, picks: list[_Pick], shape: tuple[Dim, ...]) -> 
 
 
 def _flat_view(cx: Context, x: Value, ramp: Ramp, indices: Value) -> Value | None:
-    """Indices into a flattened tensor that count through it in row-major order along some of their axes."""
+    """Indices into the rows of a flattened tensor that count through them in row-major order along some axes."""
     moving = [axis for axis, step in enumerate(ramp.steps) if step != 0]
     if ramp.start != 0 or not moving:
         return None
@@ -129,7 +129,7 @@ def _flat_view(cx: Context, x: Value, ramp: Ramp, indices: Value) -> Value | Non
         return None
     if expected != x.shape[0]:
         return None
-    grid = reshaped(cx, x, tuple(indices.shape[axis] for axis in moving))
+    grid = reshaped(cx, x, (*(indices.shape[axis] for axis in moving), *x.shape[1:]))
     picks = [_Pick(axis, 0, 1, indices.shape[axis]) for axis in moving]
     return _view(cx, grid, picks, indices.shape)
 
