@@ -23,7 +23,7 @@ Rule = Callable[["Draft", Op], ValueName | None]
 
 
 class Draft:
-    """The new graph so far: types, producers, new weights. Rules read it, and add to it with ``emit`` and ``derive``."""
+    """The new graph so far: types, producers, new weights. Rules read it; ``emit`` and ``derive`` add to it."""
 
     def __init__(self, graph: Graph, weights: Weights) -> None:
         self.graph, self.weights = graph, weights

@@ -14,7 +14,7 @@ from .norm_form import absorbed, normalised
 
 @dataclass(frozen=True)
 class FuseLayerNorm:
-    """Equal up to rounding. Stands before fuse_rms_norm, which would also find the form: the RMS norm of x - mean(x)."""
+    """Equal up to rounding. Stands before fuse_rms_norm, which would also find it: the RMS norm of x - mean(x)."""
 
     name: ClassVar[str] = "fuse_layer_norm"
 

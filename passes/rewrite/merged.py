@@ -1,4 +1,4 @@
-"""The reshape that merges rows into one dimension, and its counterpart: what unflatten moves below the ops that read it."""
+"""The reshape that merges rows into one dimension, and its counterpart: unflatten moves it below the ops that read it."""
 
 from __future__ import annotations
 

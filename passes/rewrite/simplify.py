@@ -187,15 +187,18 @@ def _involution(draft: Draft, op: Op) -> ValueName | None:
 
 
 def _needless_expand(draft: Draft, op: Op) -> ValueName | None:
-    """An expand whose reader broadcasts by itself."""
-    if op.kind not in _BROADCASTS:
-        return None
+    """An expand, or a fill of many elements, whose reader broadcasts by itself."""
+    first = _BROADCASTS.get(op.kind)
     inputs, changed = list(op.inputs), False
-    for i, value in enumerate(inputs):
-        expand = draft.made_by(value, "expand")
-        if expand is None or (op.kind in ("attention", "rope") and i < _BROADCASTS[op.kind]):
+    for i, value in enumerate(op.inputs) if first is not None else ():
+        source = draft.made_by(value, "expand", "fill") if first is not None and i >= first else None
+        if source is None or source.attrs["shape"] == ():
             continue
-        trial = (*inputs[:i], expand.operands[0], *inputs[i + 1 :])
+        if source.kind == "expand":
+            smaller = source.operands[0]
+        else:
+            smaller = draft.emit("fill", **{**source.attrs, "shape": ()})
+        trial = (*inputs[:i], smaller, *inputs[i + 1 :])
         if draft.infer(op.kind, trial, dict(op.attrs)) == draft.types[op.outputs[0]]:
             inputs, changed = list(trial), True
     return draft.emit(op.kind, *inputs, **op.attrs) if changed else None
