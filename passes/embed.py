@@ -1,12 +1,13 @@
 """Embed: lay each region's p x q mesh into its rectangle, around what is dead.
 
-Two rules are tried. *Straight*: pick p physical rows and q physical columns so that every crossing is a live core and all links
-between them work. Rows and columns with a broken link go first; the dead cores left are covered greedily by dropping the row or
-column that covers most, as in the repair of memory arrays by spare rows and columns. *Jogged*, if that fails: keep p rows; each logical
-row takes q live cores in increasing order, so that the offset of a column between neighbouring rows stays within `reach`. Those
-constraints are differences over finite domains and therefore closed under pointwise minimum: raising lower bounds until nothing
-moves finds the leftmost solution of the chosen rows, or proves that there is none. The result is the solution nearest, from the
-right, to the columns with fewest dead cores.
+Two rules are tried. *Straight*: pick p physical rows and q physical columns so that every crossing is a live core
+and all links between them work. Rows and columns with a broken link go first; the dead cores left are covered
+greedily by dropping the row or column that covers most, as in the repair of memory arrays by spare rows and columns.
+*Jogged*, if that fails: keep p rows; each logical row takes q live cores in increasing order, so that the offset of
+a column between neighbouring rows stays within `reach`. Those constraints are differences over finite domains and
+therefore closed under pointwise minimum: raising lower bounds until nothing moves finds the leftmost solution of the
+chosen rows, or proves that there is none. The result is the solution nearest, from the right, to the columns with
+fewest dead cores.
 
 Reads Placement and DefectMap; writes Embedding. Cost: O(area) plus a few numpy operations per row and sweep.
 """
@@ -93,8 +94,8 @@ def _straight(core: Bools, east: Bools, south: Bools, rows: int, columns: int) -
 def _unbroken(east: Bools, south: Bools, first: str, rows: int, columns: int) -> tuple[Bools, Bools] | None:
     """Which rows and columns have no broken link in the span they would be used over.
 
-    A dead router breaks its row and its column; where one of them is dropped at the border, the other is whole again, so one
-    direction is judged first and the other only over what that leaves.
+    A dead router breaks its row and its column; where one of them is dropped at the border, the other is whole
+    again, so one direction is judged first and the other only over what that leaves.
     """
     height, width = east.shape[0], south.shape[1]
     row_whole, column_whole = np.ones(height, bool), np.ones(width, bool)
@@ -156,15 +157,15 @@ def _tightest(kept: Bools, count: int) -> Ints:
     return lines[start : start + count]
 
 
-def _jogged(
-    core: Bools, east: Bools, south: Bools, rows: int, columns: int, reach: int
-) -> tuple[Ints, Ints] | Refusal:
+def _jogged(core: Bools, east: Bools, south: Bools, rows: int, columns: int, reach: int) -> tuple[Ints, Ints] | Refusal:
     """Columns and rows ``[p, q]`` of a jogged embedding."""
     run = _longest_runs(east, core.shape[1])
     held = (core & run).sum(axis=1)
     good = np.flatnonzero(held >= columns)
     if len(good) < rows:
-        return Refusal(f"{len(good)} of its {core.shape[0]} rows have {columns} connected live cores; {rows} are needed")
+        return Refusal(
+            f"{len(good)} of its {core.shape[0]} rows have {columns} connected live cores; {rows} are needed"
+        )
     ys = _fullest(good, held[good], rows)
     usable = core[ys] & run[ys]
     usable[:-1] &= run[ys[1:]]

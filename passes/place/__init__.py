@@ -1,11 +1,12 @@
 """Place: give every region a rectangle of PEs around what is dead, close to the regions it talks to.
 
-A constructive start (strips cut by dynamic programming, the plain snake, regions grown one by one), made legal on the exact defect
-map, is improved by single moves and by CP-SAT windows of up to four regions, each accepted only if the exact objective
-falls. So the result is never worse than the best snake, which is reported beside a lower bound. Same request, same
-answer: searches end by count, the solver has one worker and deterministic time.
+A constructive start (strips cut by dynamic programming, the plain snake, regions grown one by one), made legal on
+the exact defect map, is improved by single moves and by CP-SAT windows of up to four regions, each accepted only if
+the exact objective falls. So the result is never worse than the best snake, which is reported beside a lower bound.
+Same request, same answer: searches end by count, the solver has one worker and deterministic time.
 
-Reads PlaceRequest, Target and DefectMap; writes Placement. Cost: milliseconds per embedding tried; about a second for 8 regions.
+Reads PlaceRequest, Target and DefectMap; writes Placement. Cost: milliseconds per embedding tried; about a second
+for 8 regions.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from .windows import WindowReport, improve_by_windows
 class Place:
     """Options of the pass; the defaults are what ``wafercc compile`` uses.
 
-    ``windows``: CP-SAT windows solved at most; ``rounds``: rounds of single moves; ``reach``: the jog that embedding may use.
+    ``effort``: deterministic solver time per region (about two seconds a unit); ``rounds``: rounds of single moves;
+    ``reach``: the jog that embedding may use.
     """
 
     seed: int = 0
-    windows: int = 8
+    effort: float = 0.05
     rounds: int = 4
     reach: int = REACH
 
@@ -45,7 +47,8 @@ class Place:
         Raises:
             TargetError: the defect map is for another grid or view.
             DoesNotFit: no legal arrangement was found; demand and bound are PEs.
-            CompileError: a pinned rectangle is outside, overlaps another, or does not take any of its region's shapes.
+            CompileError: a pinned rectangle is outside, overlaps another, or does not take any of its region's
+            shapes.
         """
         defects.check_for(target)
         rects: dict[RegionId, Rect] = {}
@@ -77,7 +80,7 @@ class Place:
         improved = [improve(problem, sites, s, self.rounds) for s in dict.fromkeys(starts)]
         best = min(improved, key=problem.doubled_cost)
         bound = lower_bound(problem)
-        best, report = improve_by_windows(problem, sites, best, self.windows, self.seed, bound)
+        best, report = improve_by_windows(problem, sites, best, self.effort * problem.count, self.seed, bound)
         best = improve(problem, sites, best, 1)
         assert problem.free_of_overlap(best), "regions overlap"
         totals.windows = totals.windows + report
@@ -165,7 +168,8 @@ def _check_room(problem: Problem, target: Target) -> None:
         if not any(s.columns <= target.width and s.rows <= target.height for s in shapes):
             least = min(shapes, key=lambda s: max(s.columns, s.rows))
             raise DoesNotFit(
-                f"its mesh is {least.columns} columns x {least.rows} rows; the wafer has {target.width} x {target.height}",
+                f"its mesh is {least.columns} columns x {least.rows} rows; "
+                f"the wafer has {target.width} x {target.height}",
                 resource="area",
                 demand=least.pes,
                 bound=target.pes,

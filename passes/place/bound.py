@@ -1,10 +1,11 @@
 """Bound: a number of cycles that no legal placement of these regions can be below.
 
-Disjoint rectangles are apart in x by half their widths or in y by half their heights, so a flow is at least the smaller of the two
-half sums long; and each region pays at least its cheapest shape. With several shapes the terms are separated: a flow is at least
-half the sum of the two shorter sides, so each region is charged half its short side per flow, for every shape. A hub's many
-partners cannot all be adjacent: their areas fill at best a ball around it (the mean distance over a rectangle is at most the
-distance of its centre plus a quarter of its sides), which bounds the sum of its distances. The best of these counts.
+Disjoint rectangles are apart in x by half their widths or in y by half their heights, so a flow is at least the
+smaller of the two half sums long; and each region pays at least its cheapest shape. With several shapes the terms
+are separated: a flow is at least half the sum of the two shorter sides, so each region is charged half its short
+side per flow, for every shape. A hub's many partners cannot all be adjacent: their areas fill at best a ball around
+it (the mean distance over a rectangle is at most the distance of its centre plus a quarter of its sides), which
+bounds the sum of its distances. The best of these counts.
 """
 
 from __future__ import annotations
@@ -73,7 +74,11 @@ def _balls(problem: Problem) -> int:
             hops += _ball(problem, near)
     if not hubs:
         return 0
-    rest = [_apart(problem.shapes[a], problem.shapes[b]) for n, (a, b) in enumerate(problem.pairs.tolist()) if n not in taken]
+    rest = [
+        _apart(problem.shapes[a], problem.shapes[b])
+        for n, (a, b) in enumerate(problem.pairs.tolist())
+        if n not in taken
+    ]
     hops = np.floor(hops) + sum(rest)
     hops += sum(int(n) * _to_edge(problem.shapes[i]) for i, n in enumerate(problem.to_edge))
     return problem.hop_cycles * int(hops) + sum(2 * min(s.cost_cycles for s in shapes) for shapes in problem.shapes)
@@ -82,8 +87,8 @@ def _balls(problem: Problem) -> int:
 def _ball(problem: Problem, near: dict[int, int]) -> float:
     """Doubled least sum of distances from a hub to its partners, each with its number of flows.
 
-    sum_j s_j/N_j (G(S_j) - G(S_{j-1})) - sum_j s_j (w_j + h_j)/4 with G(S) = (4/3)(S/2)^1.5, S_j the areas filled so far
-    in falling s_j/N_j. With several shapes: the least area, and the largest half perimeter.
+    sum_j s_j/N_j (G(S_j) - G(S_{j-1})) - sum_j s_j (w_j + h_j)/4 with G(S) = (4/3)(S/2)^1.5, S_j the areas filled so
+    far in falling s_j/N_j. With several shapes: the least area, and the largest half perimeter.
     """
     partners = [
         (flows, min(s.pes for s in problem.shapes[j]), max(s.rows + s.columns for s in problem.shapes[j]))

@@ -1,12 +1,14 @@
 """The CP-SAT model of a few regions: where each may sit, in which size, at the least objective.
 
-Coordinates are whole numbers; a size option fixes the shape, the rectangle and the detour expected there. An option without spare lines
-tolerates no dead core, so such a rectangle must avoid them all; with spare lines defects are not modelled, and the answer is only a
-proposal that embedding accepts or not. One worker and deterministic time, so equal models give equal answers.
+Coordinates are whole numbers; a size option fixes the shape, the rectangle and the detour expected there. An option
+without spare lines tolerates no dead core, so such a rectangle must avoid them all; with spare lines defects are not
+modelled, and the answer is only a proposal that embedding accepts or not. One worker and deterministic time, so
+equal models give equal answers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +18,7 @@ from .problem import Problem, Spot
 
 PORTS = 6  # nearest ports offered to a region that talks to the host
 Box = tuple[int, int, int, int]  # x, y, w, h
+Expr = cp_model.LinearExpr | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the solver said: proposed rectangles with their size options (empty if none), its bound, whether that is met."""
+    """Proposed corners with size options (empty if none), the solver's bound, whether it is met, the effort."""
 
     chosen: Mapping[int, tuple[int, int, Size]]
     doubled_bound: int
     optimal: bool
+    effort: float
 
 
 def solve(problem: Problem, window: Window, seed: int, effort: float) -> Answer:
@@ -63,8 +67,8 @@ class _Model:
         self.x: dict[int, cp_model.IntVar] = {}
         self.y: dict[int, cp_model.IntVar] = {}
         self.picks: dict[int, list[cp_model.IntVar]] = {}
-        self.centre: dict[int, tuple[cp_model.LinearExprT, cp_model.LinearExprT]] = {}
-        self.cost: list[cp_model.LinearExprT] = []
+        self.centre: dict[int, tuple[Expr, Expr]] = {}
+        self.cost: list[Expr] = []
         across: list[cp_model.IntervalVar] = []
         down: list[cp_model.IntervalVar] = []
         for region in window.sizes:
@@ -135,10 +139,10 @@ class _Model:
             if weight and self.problem.ports:
                 self.cost.append(hop * weight * self._to_edge(region))
 
-    def _at(self, region: int, axis: int) -> cp_model.LinearExprT:
+    def _at(self, region: int, axis: int) -> Expr:
         return self.centre[region][axis] if region in self.centre else self.window.fixed[region].centre[axis]
 
-    def _distance(self, a: cp_model.LinearExprT, b: cp_model.LinearExprT) -> cp_model.IntVar:
+    def _distance(self, a: Expr, b: Expr) -> cp_model.IntVar:
         far = 2 * max(self.problem.alive.width, self.problem.alive.height)
         d = self.cp.new_int_var(0, far, "")
         self.cp.add(d >= a - b)
@@ -171,13 +175,14 @@ class _Model:
         solver.parameters.random_seed = seed % (1 << 31)
         solver.parameters.max_deterministic_time = effort
         status = solver.solve(self.cp)
+        effort_spent = float(solver.response_proto.deterministic_time)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            return Answer({}, 0, False)
+            return Answer({}, 0, False, effort_spent)
         chosen = {}
         for region, sizes in self.window.sizes.items():
             size = next(s for p, s in zip(self.picks[region], sizes, strict=True) if solver.boolean_value(p))
             chosen[region] = (solver.value(self.x[region]), solver.value(self.y[region]), size)
-        return Answer(chosen, int(solver.best_objective_bound), status == cp_model.OPTIMAL)
+        return Answer(chosen, math.floor(solver.best_objective_bound), status == cp_model.OPTIMAL, effort_spent)
 
 
 def _in_box(spot: Spot, box: Box) -> bool:

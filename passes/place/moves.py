@@ -1,8 +1,8 @@
 """Moves: the best spot of one region while all others stay, over every position of the wafer at once.
 
-Free positions come from a prefix sum of what is occupied, their costs from two one-dimensional sums of distances plus the way to
-the nearest port; the cheapest are then tried for real, in order. The same step builds a placement from nothing, region by region
-(`grow`), and improves one (`improve`). Cost: O(area) numpy per region and size tried.
+Free positions come from a prefix sum of what is occupied, their costs from two one-dimensional sums of distances
+plus the way to the nearest port; the cheapest are then tried for real, in order. The same step builds a placement
+from nothing, region by region (`grow`), and improves one (`improve`). Cost: O(area) numpy per region and size tried.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def improve(problem: Problem, sites: Sites, spots: Spots, rounds: int) -> Spots:
 
 
 def grow(problem: Problem, sites: Sites, order: Sequence[int], pinned: Mapping[int, Spot]) -> Spots | None:
-    """A placement made region by region in an order, each at its best spot beside those before; None if one has none."""
+    """A placement made region by region, each at its best spot beside those before; None if one has none."""
     placed = dict(pinned)
     for i in order:
         if i in placed:

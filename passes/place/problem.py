@@ -1,10 +1,11 @@
 """The placement problem of one wafer as plain numbers, and its objective.
 
-Centres are kept doubled, so all of it is exact integer arithmetic: a rectangle's doubled centre is ``2x + w - 1``. A *spot* is a legal
-place of one region: its rectangle, the shape it takes there and the detour, the extra hops that the longest row and column of
-its embedding make over a perfect mesh.
+Centres are kept doubled, so all of it is exact integer arithmetic: a rectangle's doubled centre is ``2x + w - 1``. A
+*spot* is a legal place of one region: its rectangle, the shape it takes there and the detour, the extra hops that
+the longest row and column of its embedding make over a perfect mesh.
 
-    doubled objective = hop cycles * (sum over flows of |dx| + |dy| of doubled centres + 2 * sum of detours) + 2 * shape costs
+    doubled objective = hop cycles * (sum over flows of |dx| + |dy| of doubled centres + 2 * sum of detours) + 2 *
+    shape costs
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ Spots = tuple[Spot, ...]
 class Problem:
     """One wafer's regions (by index), flows between them, flows to its edge, and its live grid.
 
-    ``pairs[n, 2]``: the two regions of each flow inside the wafer. ``to_edge[i]``: flows of region i to or from the host or
-    another wafer. ``ports``: per edge with a live port, its x and the rows of its live ports.
+    ``pairs[n, 2]``: the two regions of each flow inside the wafer. ``to_edge[i]``: flows of region i to or from the
+    host or another wafer. ``ports``: per edge with a live port, its x and the rows of its live ports.
     """
 
     wafer: int

@@ -65,9 +65,9 @@ class Sites:
 def detour(embedding: RegionEmbedding) -> int:
     """Extra hops of the longest row and the longest column over a perfect mesh of the same size."""
     bounds = embedding.bounds
-    rows, columns = embedding.xs.shape
-    jogs = int(np.abs(np.diff(embedding.xs, axis=0)).sum(axis=0).max()) if not embedding.straight else 0
-    return (bounds.w - columns) + (bounds.h - rows) + jogs
+    rows, columns = (int(n) for n in embedding.xs.shape)
+    jogs = 0 if embedding.straight else int(np.abs(np.diff(embedding.xs, axis=0)).sum(axis=0).max())
+    return int(bounds.w - columns) + (bounds.h - rows) + jogs
 
 
 def perfect_fit(x: int, y: int, w: int, h: int, shape: Shape, index: int) -> Spot | None:

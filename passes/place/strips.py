@@ -1,9 +1,10 @@
 """Strips: regions in order, stacked in parallel strips that run to and fro; the constructive start, and the baseline.
 
-The cuts between strips come from dynamic programming over the order: D_k(j) = min over i of D_{k-1}(i) + c(i, j), where c is the
-distance of flows inside the strip plus the strip's thickness for every flow that crosses its end. The *snake* is the plain
-version: equal numbers of regions and one thickness for all strips. Layouts are ranked on a perfect wafer; the best ones are
-made legal exactly: each region takes the shortest stretch of its strip in which it embeds.
+The cuts between strips come from dynamic programming over the order: D_k(j) = min over i of D_{k-1}(i) + c(i, j),
+where c is the distance of flows inside the strip plus the strip's thickness for every flow that crosses its end. The
+*snake* is the plain version: equal numbers of regions and one thickness for all strips. Layouts are ranked on a
+perfect wafer; the best ones are made legal exactly: each region takes the shortest stretch of its strip in which it
+embeds.
 
 Cost: O(regions² · strips) to cut, a few embeddings per region and layout to make legal.
 """
@@ -114,7 +115,7 @@ def _strip(
     backwards: bool,
     fit: Fit,
 ) -> list[Spot] | None:
-    """One strip of given place and thickness, forwards from 0, or backwards so that it starts where the last one ended."""
+    """One strip of given place and thickness: forwards from 0, or backwards from where the last one ended."""
     reached, room = along
     length = sum(shapes[i].rows if plan.vertical else shapes[i].columns for i in strip)
     if not backwards:
@@ -181,14 +182,17 @@ def _dynamic(problem: Problem) -> Iterator[Plan]:
 
 def _shape_choices(problem: Problem, vertical: bool) -> list[tuple[int, ...]]:
     """For all regions alike: cheapest, smallest, thinnest across the strip, shortest along it."""
-    ways = (
-        lambda s: (s.cost_cycles, s.pes),
-        lambda s: (s.pes, s.cost_cycles),
-        lambda s: (s.columns if vertical else s.rows, s.cost_cycles),
-        lambda s: (s.rows if vertical else s.columns, s.cost_cycles),
-    )
-    chosen = [tuple(min(range(len(many)), key=lambda k: way(many[k])) for many in problem.shapes) for way in ways]
-    return list(dict.fromkeys(chosen))
+    best: list[tuple[int, ...]] = []
+    for way in range(4):
+        keys = [[_preference(s, vertical)[way] for s in many] for many in problem.shapes]
+        best.append(tuple(min(range(len(k)), key=k.__getitem__) for k in keys))
+    return list(dict.fromkeys(best))
+
+
+def _preference(shape: Shape, vertical: bool) -> tuple[tuple[int, int], ...]:
+    across, along = (shape.columns, shape.rows) if vertical else (shape.rows, shape.columns)
+    cost = shape.cost_cycles
+    return (cost, shape.pes), (shape.pes, cost), (across, cost), (along, cost)
 
 
 def _cut(problem: Problem, chosen: tuple[int, ...], vertical: bool) -> Iterator[tuple[int, ...]]:
@@ -203,7 +207,10 @@ def _cut(problem: Problem, chosen: tuple[int, ...], vertical: bool) -> Iterator[
     middle = [sum(long[:i]) * 2 + long[i] for i in range(count)]
     flows = [(min(a, b), max(a, b)) for a, b in problem.pairs.tolist()]
     open_at = [sum(a < j <= b for a, b in flows) for j in range(count + 1)]
-    inside_of = [[sum(middle[b] - middle[a] for a, b in flows if i <= a and b < j) for j in range(count + 1)] for i in range(count)]
+    inside_of = [
+        [sum(middle[b] - middle[a] for a, b in flows if i <= a and b < j) for j in range(count + 1)]
+        for i in range(count)
+    ]
     infinite = 1 << 60
     previous = [0] + [infinite] * count
     back: list[list[int]] = []

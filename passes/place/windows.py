@@ -1,8 +1,8 @@
 """Windows: CP-SAT rearranges up to four neighbouring regions at a time, all others fixed.
 
-Windows of four are proved optimal in about a tenth of a second where larger ones mostly are not. A window's answer is only a
-proposal: each moved region is embedded exactly, and where that fails its size option is struck out and the window solved again.
-The proposal is taken if the exact objective falls. The number of windows, not the clock, ends the search.
+Windows of four are proved optimal in about a tenth of a second where larger ones mostly are not. A window's answer
+is only a proposal: each moved region is embedded exactly, and one that does not embed takes its best spot beside the
+others. The proposal is taken if the exact objective falls. Deterministic effort, not the clock, ends the search.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .model import Size, Window, solve
+from .moves import best_spot
 from .problem import Problem, Spot, Spots
 from .sites import Sites
 
 LARGEST = 4  # regions a window moves
-REPAIRS = 3  # times a window is solved again after a proposal did not embed
-EFFORT = 0.2  # deterministic time of one solve
+EFFORT = 0.15  # deterministic time of one solve; not seconds
 MOST_DEAD = 40  # dead cells modelled in one window
 
 
@@ -43,18 +44,18 @@ class WindowReport:
 
 
 def improve_by_windows(
-    problem: Problem, sites: Sites, spots: Spots, count: int, seed: int, bound: int
+    problem: Problem, sites: Sites, spots: Spots, effort: float, seed: int, bound: int
 ) -> tuple[Spots, WindowReport]:
-    """At most ``count`` windows from a legal placement; the result is legal and never worse. Stops at the bound."""
+    """Windows from a legal placement until ``effort`` is spent or the bound is met; legal and never worse."""
     total = WindowReport()
     fruitless: set[tuple[int, ...]] = set()
-    for number, window in enumerate(_windows(problem, spots)):
-        if number == count or problem.doubled_cost(spots) <= bound:
+    for window in _windows(problem, spots):
+        if effort <= 0 or problem.doubled_cost(spots) <= bound:
             break
         if window in fruitless:
             continue
-        better, report = _one(problem, sites, spots, window, seed)
-        total = total + report
+        better, report, spent = _one(problem, sites, spots, window, seed)
+        total, effort = total + report, effort - spent
         if better is None:
             fruitless.add(window)
         else:
@@ -64,7 +65,7 @@ def improve_by_windows(
 
 
 def _windows(problem: Problem, spots: Spots) -> Iterator[tuple[int, ...]]:
-    """Sets of regions to move: all if they are few, else each region in turn with its nearest, those it talks to first."""
+    """Sets of regions to move: all if they are few, else each region in turn with its nearest partners."""
     free = [i for i in range(problem.count) if i not in problem.pins]
     if not free:
         return
@@ -75,9 +76,7 @@ def _windows(problem: Problem, spots: Spots) -> Iterator[tuple[int, ...]]:
     for _ in range(2):
         for i in sorted(free, key=lambda i: (-len(problem.partners[i]), i)):
             talks = set(problem.partners[i])
-            near = sorted(
-                (j for j in free if j != i), key=lambda j: (_apart(spots[i], spots[j]) - (j in talks) * 8, j)
-            )
+            near = sorted((j for j in free if j != i), key=lambda j: (_apart(spots[i], spots[j]) - (j in talks) * 8, j))
             yield tuple(sorted((i, *near[: LARGEST - 1])))
 
 
@@ -87,52 +86,49 @@ def _apart(a: Spot, b: Spot) -> int:
 
 def _one(
     problem: Problem, sites: Sites, spots: Spots, moving: tuple[int, ...], seed: int
-) -> tuple[Spots | None, WindowReport]:
-    """Solve one window and make its answer exact."""
-    from .model import Size, Window, solve
-
+) -> tuple[Spots | None, WindowReport, float]:
+    """Solve one window and make its answer exact; None if that is no better. Also the solver's effort."""
     box = _box(problem, [spots[i] for i in moving])
-    sizes = {i: _sizes(problem, i, spots[i], Size) for i in moving}
+    sizes = {i: _sizes(problem, i, spots[i]) for i in moving}
     fixed = {j: s for j, s in enumerate(spots) if j not in moving}
-    dead = _dead(problem, box)
-    report = WindowReport()
-    before = problem.doubled_cost(spots)
-    for _ in range(1 + REPAIRS):
-        window = Window(box, sizes, fixed, dead, {i: spots[i] for i in moving})
-        answer = solve(problem, window, seed, EFFORT)
-        report = report + WindowReport(solved=1, optimal=int(answer.optimal))
-        if not answer.chosen:
-            return None, report
-        moved = list(spots)
-        refused = False
-        for i, (x, y, size) in answer.chosen.items():
-            spot = sites.fit(x, y, size.w, size.h, problem.shapes[i][size.shape], size.shape)
-            if spot is None:
-                refused = True
-                sizes = {**sizes, i: [s for s in sizes[i] if s != size]}
-            else:
-                moved[i] = spot
-        if not refused:
-            if problem.doubled_cost(moved) < before and problem.free_of_overlap(moved):
-                return tuple(moved), report + WindowReport(improved=1)
-            return None, report
-        report = report + WindowReport(refused=1)
-        if not all(sizes.values()):
-            break
-    return None, report
+    window = Window(box, sizes, fixed, _dead(problem, box), {i: spots[i] for i in moving})
+    answer = solve(problem, window, seed, EFFORT)
+    report = WindowReport(solved=1, optimal=int(answer.optimal))
+    if not answer.chosen or answer.doubled_bound >= problem.doubled_cost(spots):
+        return None, report, answer.effort
+    moved = dict(fixed)
+    homeless = []
+    for i, (x, y, size) in answer.chosen.items():
+        spot = sites.fit(x, y, size.w, size.h, problem.shapes[i][size.shape], size.shape)
+        if spot is None:
+            homeless.append(i)
+        else:
+            moved[i] = spot
+    for i in homeless:
+        spot = best_spot(problem, sites, i, moved)
+        if spot is None:
+            return None, report + WindowReport(refused=1), answer.effort
+        moved[i] = spot
+    found = tuple(moved[i] for i in range(problem.count))
+    report = report + WindowReport(refused=int(bool(homeless)))
+    if problem.doubled_cost(found) < problem.doubled_cost(spots) and problem.free_of_overlap(found):
+        return found, report + WindowReport(improved=1), answer.effort
+    return None, report, answer.effort
 
 
-def _sizes(problem: Problem, region: int, spot: Spot, size: type) -> list:  # type: ignore[type-arg]
-    """The size options of a region: its present one, and each shape with up to two spare lines."""
+def _sizes(problem: Problem, region: int, spot: Spot) -> list[Size]:
+    """The size options of a region: each shape without spare lines, and with those it has now or one each way."""
+    shapes = problem.shapes[region]
+    now = (spot.w - shapes[spot.shape].columns, spot.h - shapes[spot.shape].rows)
     found = {(spot.shape, spot.w, spot.h): spot.detour}
-    for index, shape in enumerate(problem.shapes[region]):
-        for more_w, more_h in ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2)):
+    for index, shape in enumerate(shapes):
+        spares = ((0, 0), now) if index != spot.shape or now == (0, 0) else ((0, 0), (1, 0), (0, 1), (1, 1))
+        for more_w, more_h in spares:
             found.setdefault((index, shape.columns + more_w, shape.rows + more_h), more_w + more_h)
-    width, height = problem.alive.width, problem.alive.height
     return [
-        size(index, w, h, detour, (w, h) != (problem.shapes[region][index].columns, problem.shapes[region][index].rows))
+        Size(index, w, h, detour, spare=(w, h) != (shapes[index].columns, shapes[index].rows))
         for (index, w, h), detour in found.items()
-        if w <= width and h <= height
+        if w <= problem.alive.width and h <= problem.alive.height
     ]
 
 

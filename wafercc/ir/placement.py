@@ -59,7 +59,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class PlaceRequest:
-    """What placement is asked: regions in the order data runs through them, their flows, and rectangles that are fixed."""
+    """What placement is asked: regions in the order data runs through them, their flows, and fixed rectangles."""
 
     regions: tuple[RegionRequest, ...]
     flows: tuple[Flow, ...] = ()

@@ -154,7 +154,7 @@ class DefectMap:
         return self.alive(wafer).router
 
     def link_alive(self, direction: int, wafer: int = 0) -> Grid:
-        """Whether each router's link in a direction works, ``[height, width]``; both routers must live, and the grid must go on."""
+        """Whether each router's link in a direction works, ``[height, width]``; False at the grid's edge."""
         alive = self.alive(wafer)
         if direction in (EAST, SOUTH):
             return alive.east if direction == EAST else alive.south
@@ -174,7 +174,8 @@ class DefectMap:
         """
         if (self.width, self.height) != (target.width, target.height):
             raise TargetError(
-                f"the map is for a {self.width}x{self.height} grid, target {target.name} has {target.width}x{target.height}",
+                f"the map is for a {self.width}x{self.height} grid, "
+                f"target {target.name} has {target.width}x{target.height}",
                 where="defect map",
                 hint="make a map for this target, or compile for the map's",
             )

@@ -103,7 +103,7 @@ class Target:
         return cycles / (self.clock_ghz * 1e9)
 
     def ports(self) -> NDArray[np.int32]:
-        """The edge ports of a wafer, one row (side, x, y) each; at least one per edge, evenly spaced from the middle of a step."""
+        """The edge ports of a wafer, one row (side, x, y) each: every so many rows, and at least one per edge."""
         spacing = self.io.port_spacing_rows
         rows = np.arange(min(spacing, self.height) // 2, self.height, spacing, dtype=np.int32)
         sides = [

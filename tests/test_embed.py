@@ -1,0 +1,199 @@
+"""Embedding: legal by an independent walk over routers and links, straight where it can be, refused with numbers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wafercc.errors import CompileError
+from wafercc.ir.block import RegionId
+from wafercc.ir.embedding import Refusal, RegionEmbedding
+from wafercc.ir.placement import Placement, PlacementReport, Shape
+from wafercc.ir.program import EAST, SOUTH, Rect
+from wafercc.passes.embed import Embed, embed
+from wafercc.silicon import DefectMap
+from wafercc.targets import load
+
+
+def violations(found: RegionEmbedding, rows: int, columns: int, defects: DefectMap, reach: int) -> list[str]:
+    """Every rule an embedding breaks, walking each wire hop by hop over the sparse map; shares no code with the pass."""
+    wafer = found.rect.wafer
+    dead_router = {(x, y) for w, x, y in defects.dead_routers.tolist() if w == wafer}
+    dead_core = {(x, y) for w, x, y in defects.dead_cores.tolist() if w == wafer} | dead_router
+    dead_link = {(x, y, d) for w, x, y, d in defects.dead_links.tolist() if w == wafer}
+    xs, ys, rect = found.xs.tolist(), found.ys.tolist(), found.rect
+    bad: list[str] = []
+
+    def walk(start: tuple[int, int], steps: list[tuple[int, int]]) -> None:
+        (x, y), path = start, [start]
+        for dx, dy in steps:
+            link = (min(x, x + dx), min(y, y + dy), EAST if dx else SOUTH)
+            if link in dead_link:
+                bad.append(f"dead link {link}")
+            x, y = x + dx, y + dy
+            path.append((x, y))
+        for px, py in path:
+            if (px, py) in dead_router:
+                bad.append(f"dead router {(px, py)}")
+            if not (rect.x <= px < rect.x + rect.w and rect.y <= py < rect.y + rect.h):
+                bad.append(f"outside {(px, py)}")
+
+    if found.xs.shape != (rows, columns):
+        return [f"shape {found.xs.shape}"]
+    for i in range(rows):
+        if len(set(ys[i])) != 1 or (i and ys[i][0] <= ys[i - 1][0]):
+            bad.append(f"row {i} is not one row below the last")
+        for j in range(columns):
+            if (xs[i][j], ys[i][j]) in dead_core:
+                bad.append(f"dead core under {i},{j}")
+            if j:
+                if xs[i][j] <= xs[i][j - 1]:
+                    bad.append(f"columns of row {i} do not increase")
+                walk((xs[i][j - 1], ys[i][j]), [(1, 0)] * (xs[i][j] - xs[i][j - 1]))
+            if i:
+                jog = xs[i][j] - xs[i - 1][j]
+                if abs(jog) > reach:
+                    bad.append(f"jog {jog} at {i},{j}")
+                down = [(0, 1)] * (ys[i][j] - ys[i - 1][j])
+                walk((xs[i - 1][j], ys[i - 1][j]), down + [(1 if jog > 0 else -1, 0)] * abs(jog))
+    return bad
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    rate=st.sampled_from([0.0, 0.01, 0.05, 0.15]),
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    spare=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    reach=st.integers(0, 3),
+)
+def test_what_embeds_is_legal(
+    seed: int, rate: float, rows: int, columns: int, spare: tuple[int, int], reach: int
+) -> None:
+    defects = DefectMap.random("mesh:14x15", rate, rate / 5, rate / 5, seed=seed)
+    rect = Rect(0, 1, 2, columns + spare[0], rows + spare[1])
+    found = embed(rect, rows, columns, defects.alive(), reach)
+    if isinstance(found, RegionEmbedding):
+        assert violations(found, rows, columns, defects, reach) == []
+        assert not found.jogs or reach
+    else:
+        assert defects.dead and found.reason
+
+
+def test_the_walk_above_sees_every_kind_of_damage() -> None:
+    target = load("mesh:6x6")
+    found = embed(Rect(0, 0, 0, 4, 4), 4, 4, DefectMap.none(target).alive())
+    assert isinstance(found, RegionEmbedding)
+    for damage in (
+        DefectMap.of(target, cores=[(0, 2, 2)]),
+        DefectMap.of(target, routers=[(0, 3, 3)]),
+        DefectMap.of(target, links=[(0, 0, 0, EAST)]),
+        DefectMap.of(target, links=[(0, 1, 2, SOUTH)]),
+    ):
+        assert violations(found, 4, 4, damage, 2)
+        assert not violations(found, 4, 4, DefectMap.none(target), 2)
+
+
+def test_a_perfect_rectangle_is_taken_whole() -> None:
+    found = embed(Rect(0, 3, 2, 5, 4), 4, 5, DefectMap.none("mesh:12x8").alive())
+    assert isinstance(found, RegionEmbedding)
+    assert found.xs.tolist() == [[3, 4, 5, 6, 7]] * 4
+    assert found.ys.tolist() == [[y] * 5 for y in (2, 3, 4, 5)]
+    assert found.straight and found.bounds == found.rect
+
+
+def test_one_spare_row_or_column_absorbs_a_dead_core_straight() -> None:
+    alive = DefectMap.of(load("mesh:8x8"), cores=[(0, 2, 3)]).alive()
+    taller = embed(Rect(0, 0, 0, 5, 6), 5, 5, alive)
+    wider = embed(Rect(0, 0, 0, 6, 5), 5, 5, alive)
+    assert isinstance(taller, RegionEmbedding) and taller.straight and 3 not in taller.ys
+    assert isinstance(wider, RegionEmbedding) and wider.straight and 2 not in wider.xs
+
+
+def test_dead_cores_of_many_rows_are_jogged_around_one_spare_column() -> None:
+    cores = [(0, 1, 0), (0, 4, 1), (0, 2, 3), (0, 6, 4)]
+    defects = DefectMap.of(load("mesh:7x5"), cores=cores)
+    found = embed(Rect(0, 0, 0, 7, 5), 5, 6, defects.alive())
+    assert isinstance(found, RegionEmbedding) and not found.straight
+    assert violations(found, 5, 6, defects, 2) == []
+
+
+def test_reach_bounds_the_jog() -> None:
+    # Row 2 of three has its first two cores dead, so its columns lie two to the right of its neighbours'.
+    cores = [(0, 0, 1), (0, 1, 1), (0, 4, 0), (0, 5, 0), (0, 4, 2), (0, 5, 2)]
+    defects = DefectMap.of(load("mesh:6x3"), cores=cores)
+    for reach in (0, 1):
+        found = embed(Rect(0, 0, 0, 6, 3), 3, 4, defects.alive(), reach)
+        assert isinstance(found, Refusal) and f"6 dead cores leave no columns within reach {reach}" in str(found)
+    found = embed(Rect(0, 0, 0, 6, 3), 3, 4, defects.alive(), reach=2)
+    assert isinstance(found, RegionEmbedding) and found.jogs == 8
+    assert found.xs.tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [0, 1, 2, 3]]
+
+
+def test_a_dead_router_costs_its_row_and_its_column_or_a_jog() -> None:
+    defects = DefectMap.of(load("mesh:9x9"), routers=[(0, 4, 4)])
+    full = embed(Rect(0, 0, 0, 9, 9), 8, 9, defects.alive())
+    assert isinstance(full, Refusal)
+    found = embed(Rect(0, 0, 0, 9, 9), 8, 8, defects.alive())
+    assert isinstance(found, RegionEmbedding) and found.straight
+    assert 4 not in found.xs and 4 not in found.ys
+    assert violations(found, 8, 8, defects, 2) == []
+
+
+def test_a_dead_router_at_the_border_costs_only_one_line() -> None:
+    defects = DefectMap.of(load("mesh:9x9"), routers=[(0, 4, 0)])
+    found = embed(Rect(0, 0, 0, 9, 9), 8, 9, defects.alive())
+    assert isinstance(found, RegionEmbedding) and found.ys.min() == 1
+
+
+def test_a_dead_core_on_the_way_still_passes_words() -> None:
+    defects = DefectMap.of(load("mesh:3x1"), cores=[(0, 1, 0)])
+    found = embed(Rect(0, 0, 0, 3, 1), 1, 2, defects.alive())
+    assert isinstance(found, RegionEmbedding) and found.xs.tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("rect", "rows", "columns", "reason"),
+    [
+        (Rect(0, 5, 5, 4, 4), 4, 4, "rectangle 4x4+5+5 is not inside the 8x8 grid"),
+        (Rect(0, 0, 0, 4, 4), 5, 4, "rectangle 4x4+0+0 is smaller than 4 columns x 5 rows"),
+        (Rect(0, 0, 0, 4, 4), 4, 4, "3 of its 4 rows have 4 connected live cores; 4 are needed"),
+    ],
+)
+def test_a_refusal_says_why_with_numbers(rect: Rect, rows: int, columns: int, reason: str) -> None:
+    defects = DefectMap.of(load("mesh:8x8"), cores=[(0, 1, 1)])
+    found = embed(rect, rows, columns, defects.alive())
+    assert isinstance(found, Refusal) and reason in str(found)
+
+
+def test_nothing_embeds_where_all_is_dead() -> None:
+    found = embed(Rect(0, 0, 0, 4, 4), 1, 1, DefectMap.random("mesh:4x4", core_rate=1.0).alive())
+    assert isinstance(found, Refusal)
+
+
+def test_a_wafer_sized_region_embeds_within_a_second() -> None:
+    alive = DefectMap.random("wse3", core_rate=0.0007, seed=4).alive()  # about 600 dead cores
+    start = time.perf_counter()
+    found = embed(Rect(0, 0, 0, 755, 1170), 1170, 748, alive)
+    assert time.perf_counter() - start < 1.0
+    assert isinstance(found, RegionEmbedding)
+    assert np.abs(np.diff(found.xs, axis=0)).max() <= 2
+    assert alive.core[found.ys, found.xs].all() and (np.diff(found.xs, axis=1) > 0).all()
+
+
+def test_the_pass_embeds_every_region_or_names_the_one_it_cannot() -> None:
+    regions = {RegionId("a"): Rect(0, 0, 0, 3, 3), RegionId("b"): Rect(0, 3, 0, 3, 3)}
+    shapes = {RegionId("a"): Shape(3, 3), RegionId("b"): Shape(3, 3)}
+    placement = Placement(regions, shapes, PlacementReport(0.0, None, 0.0, ""))
+    target = load("mesh:6x3")
+    embedding = Embed()(placement, DefectMap.none(target))
+    assert str(embedding) == "a 3x3 in 3x3+0+0, straight\nb 3x3 in 3x3+3+0, straight"
+    region = embedding.regions[RegionId("b")].region(RegionId("b"))
+    assert (region.rows, region.columns, int(region.xs[0, 0])) == (3, 3, 3)
+    with pytest.raises(CompileError, match="region b: 3x3 does not embed"):
+        Embed()(placement, DefectMap.of(target, cores=[(0, 4, 1)]))
