@@ -1,6 +1,6 @@
 """A small Llama-style decoder as ONNX, with random weights: what `make demo` compiles.
 
-It is written the way exporters write decoders: standard ops only, symbolic batch and sequence, rotary tables and the causal
+It is written the way exporters write decoders: standard ops only, symbolic batch and sequence, rotary tables and causal
 mask computed in the graph, norms and SwiGLU spelled out, grouped-query attention by expanding the keys and values. The
 weights are drawn from a fixed seed, so the same configuration always gives the same file.
 """
@@ -127,8 +127,9 @@ def _rotary_tables(w: _Writer, model: TinyLlama, positions: str) -> tuple[str, s
 def _causal_mask(w: _Writer, positions: str) -> str:
     """0 where a token may look, the lowest number where it may not: ``[sequence, sequence]``."""
     w.scope = "/model/mask"
-    past = w.op("LessOrEqual", w.op("Unsqueeze", positions, w.constant([0])), w.op("Unsqueeze", positions, w.constant([1])))
-    return w.op("Where", past, w.constant(0.0), w.constant(float(np.finfo(np.float32).min)))
+    keys, queries = w.op("Unsqueeze", positions, w.constant([0])), w.op("Unsqueeze", positions, w.constant([1]))
+    seen = w.op("LessOrEqual", keys, queries)
+    return w.op("Where", seen, w.constant(0.0), w.constant(float(np.finfo(np.float32).min)))
 
 
 def _rms_norm(w: _Writer, model: TinyLlama, x: str, gain: str) -> str:
