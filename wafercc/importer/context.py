@@ -23,6 +23,9 @@ from .nodes import Node, Tensor
 
 WeightStep = Callable[[Array], Array]
 
+READ_ELEMENTS = 4096
+"""Integer and bool tensors up to this size are read while importing: they may be shapes, axes, indices."""
+
 SMALL_WEIGHT_ELEMENTS = 256
 """Float tensors up to this size may be read while importing, where all that meets them is known (rotary tables)."""
 
@@ -69,7 +72,7 @@ class Context:
     def add_tensor(self, tensor: Tensor) -> Value:
         """A stored tensor: known content if it is an exporter's small constant, otherwise an unread weight."""
         type_ = TensorType(tensor.dtype, tensor.shape)
-        limit = 1 if tensor.dtype.is_float else FOLD_ELEMENTS
+        limit = 1 if tensor.dtype.is_float else READ_ELEMENTS
         if tensor.load is not None and tensor.elements <= limit and tensor.dtype not in (DType.I4, DType.U4):
             return Value(type_, array=_read(tensor))
         name = ValueName(tensor.name)

@@ -18,8 +18,8 @@ from ..ir.graph import Attr, Op, TensorType
 from ..ir.optable import spec_of
 from .content import Array, Ramp, Value, equal, greatest, known_array, known_ramp, least, number, quotient, ramp_of
 
-FOLD_ELEMENTS = 4096
-"""Results larger than this are left to run: a constant that size would be sent to the wafer, an op makes it there."""
+FOLD_ELEMENTS = 256
+"""Results larger than this are left to run: a constant would have to be sent to the wafer, an op makes it there."""
 
 Attrs = Mapping[str, Attr]
 
