@@ -161,7 +161,7 @@ def _small(container: Container, names: list[str]) -> bool:
 def _npy(array: Array) -> Pieces:
     """The bytes of an .npy file: its header, then the data without a copy. Types numpy cannot name go as raw bytes."""
     data = np.asarray(array, order="C")
-    if data.dtype.kind not in "biuf" or data.dtype.isbuiltin != 1:
+    if data.dtype.kind not in "biuf" or data.dtype.isbuiltin == 2:
         data = data.view({1: np.uint8, 2: np.uint16}[data.dtype.itemsize])
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(data))
