@@ -15,8 +15,8 @@ from ..ir.evaluate import check
 from ..ir.graph import Graph
 from ..ir.weights import Weights
 
-# The standard rewrites settle within three rounds on every graph seen; a bound keeps two that undo each other finite.
-ROUNDS = 6
+# The standard rewrites settle within four rounds on every graph seen; a bound keeps two that undo each other finite.
+ROUNDS = 8
 
 
 class Rewrite(Protocol):

@@ -1,4 +1,4 @@
-"""What rewrite tests share: apply a rewrite to IR text, show both texts, and hold the values of both graphs together."""
+"""What rewrite tests share: apply a rewrite to IR text, show both texts, hold the values of both graphs together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_PASTS = (0, 1, 5)
 
 
 def random_array(name: str, graph: Graph, n_past: int) -> Array:
-    """Numbers that depend on the value's name alone; bool rows always begin with true, so every row sees something."""
+    """Numbers that depend on the value's name alone; rows of a mask begin with true, so every query sees a key."""
     wanted = graph.types[ValueName(name)]
     rng = np.random.default_rng([zlib.crc32(name.encode()), n_past])
     shape = wanted.at(n_past)
@@ -27,7 +27,9 @@ def random_array(name: str, graph: Graph, n_past: int) -> Array:
         return array
     if wanted.dtype.is_float:
         return rng.standard_normal(shape).astype(wanted.dtype.numpy)
-    return rng.integers(0, 3, shape).astype(wanted.dtype.numpy)
+    array = rng.integers(0, 3, shape)
+    array[..., :1] = 1
+    return array.astype(wanted.dtype.numpy)
 
 
 def random_weights(graph: Graph) -> Weights:

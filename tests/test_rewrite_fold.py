@@ -14,8 +14,10 @@ from wafercc.passes.rewrite import (
     FoldWeights,
     MergeEqual,
     Simplify,
+    SplitProjection,
     TransposeReshape,
     Unflatten,
+    UnitTranspose,
 )
 
 DEAD = """
@@ -88,17 +90,11 @@ input %m: bool[3,1]
 %not2: bool[3,1] = not(%not1)  @not2
 %as_float: f32[3,1] = cast(%not2, to=f32)  @as_float
 %as_bool: bool[3,1] = cast(%as_float, to=bool)  @as_bool
-%wide: bool[3,2,1] = reshape(%as_bool, shape=[3,1,1])  @bad
-return %first, %rest
-"""
-NEIGHBOURS = NEIGHBOURS.replace(
-    """%wide: bool[3,2,1] = reshape(%as_bool, shape=[3,1,1])  @bad
-return %first, %rest""",
-    """%tall: bool[3,1,1] = reshape(%as_bool, shape=[3,1,1])  @tall
+%tall: bool[3,1,1] = reshape(%as_bool, shape=[3,1,1])  @tall
 %full: bool[3,2,2] = expand(%tall, shape=[3,2,2])  @full
 %y: f32[3,2,2] = where(%full, %first, %s2)  @y
-return %y, %rest""",
-)
+return %y, %rest
+"""
 NEUTRAL = """
 graph neutral
 input %x: f32[2,3]
@@ -163,6 +159,37 @@ weight %w2: f32[8,4]
 %y: f32[2,n_past+1,4] = reshape(%normed, shape=[2,n_past+1,4])  @y
 return %y
 """
+ATTENDED = """
+graph attended
+input %x: f32[2,5,3,4]
+weight %w: f32[12,8]
+%rows: f32[10,12] = reshape(%x, shape=[10,12])  @rows
+%flat: f32[10,8] = matmul(%rows, %w)  @flat
+%y: f32[2,5,8] = reshape(%flat, shape=[2,5,8])  @y
+return %y
+"""
+QKV = """
+graph qkv
+input %x: f32[2,3,4]
+weight %w: f32[4,10]
+weight %b: f32[10]
+%mm: f32[2,3,10] = matmul(%x, %w)  @mm
+%all: f32[2,3,10] = add(%b, %mm)  @all
+%q: f32[2,3,6] = slice(%all, axis=2, start=0, step=1, count=6)  @q
+%k: f32[2,3,4] = slice(%all, axis=2, start=6, step=1, count=4)  @k
+return %q, %k
+"""
+ONE_TOKEN = """
+graph one_token past_max=9
+input %x: f32[2,1,3,n_past+1]
+%t: f32[2,3,1,n_past+1] = transpose(%x, perm=[0,2,1,3])  @t
+%last: i64[1] = fill(value=n_past, dtype=i64, shape=[1])  @last
+%keys: i64[n_past+1] = range(start=0, step=1, count=n_past+1, dtype=i64)  @keys
+%see: bool[n_past+1] = le(%keys, %last)  @see
+%later: bool[n_past+1] = gt(%keys, %last)  @later
+%before: bool[n_past+1] = lt(%keys, %last)  @before
+return %t, %see, %later, %before
+"""
 KEYS = """
 graph keys past_max=9
 input %k: f32[2,3,n_past+1,4]
@@ -180,6 +207,10 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
     "simplify_neutral": (Simplify(), NEUTRAL),
     "fold_weights": (FoldWeights(), WEIGHTS),
     "unflatten": (Unflatten(), GEMM),
+    "unflatten_heads": (Unflatten(), ATTENDED),
+    "split_projection": (SplitProjection(), QKV),
+    "unit_transpose": (UnitTranspose(), ONE_TOKEN),
+    "fold_comparisons": (FoldConstants(), ONE_TOKEN),
     "transpose_reshape": (TransposeReshape(), KEYS),
 }
 
@@ -190,6 +221,10 @@ def test_rewrite_turns_the_text_into_the_golden_one(name: str, golden: Callable[
     golden(f"rewrite_{name}", shown(before, after))
 
 
+# These change the shape of a matrix product, and with it the order in which BLAS sums.
+REORDERED = frozenset({"unflatten", "unflatten_heads", "split_projection"})
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_tidying_keeps_every_bit(name: str) -> None:
-    assert_same(*applied(*EXAMPLES[name]))
+def test_tidying_keeps_every_bit_but_the_order_of_sums(name: str) -> None:
+    assert_same(*applied(*EXAMPLES[name]), tolerance=1e-6 if name in REORDERED else 0.0)

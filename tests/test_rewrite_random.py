@@ -1,4 +1,4 @@
-"""Every rewrite, and all of them together, keep the values of random graphs of shape arithmetic, broadcasting and moves."""
+"""Every rewrite, and all of them together, keep the values of random graphs of arithmetic, broadcasting and moves."""
 
 from __future__ import annotations
 

@@ -21,8 +21,10 @@ from .fuse_silu import FuseSilu
 from .fuse_swiglu import FuseSwiglu
 from .merge_equal import MergeEqual
 from .simplify import Simplify
+from .split_projection import SplitProjection
 from .transpose_reshape import TransposeReshape
 from .unflatten import Unflatten
+from .unit_transpose import UnitTranspose
 
 STANDARD: tuple[Rewrite, ...] = (
     DeadCode(),
@@ -33,6 +35,7 @@ STANDARD: tuple[Rewrite, ...] = (
     Unflatten(),
     TransposeReshape(),
     Simplify(),
+    SplitProjection(),
     FuseLayerNorm(),
     FuseRmsNorm(),
     FuseRope(),
@@ -41,6 +44,7 @@ STANDARD: tuple[Rewrite, ...] = (
     FuseSwiglu(),
     FuseRelu(),
     FuseAttention(),
+    UnitTranspose(),
     DeadCode(),
 )
 NAMES: frozenset[str] = frozenset(rewrite.name for rewrite in STANDARD)

@@ -1,8 +1,8 @@
 """Fold constants: compute what is known before the program runs.
 
-Three forms of known value fold: one number everywhere (``fill``, also where that number is affine in n_past), a counted
-sequence (``range``), and small literals (``constant``). Ops on them become one of these forms again. Large results stay
-computed, since a literal would have to be stored on the wafer while making it anew costs a few cycles.
+Three forms of known value fold: one number everywhere (``fill``, also where that number is affine in n_past), a
+counted sequence (``range``), and small literals (``constant``). Ops on them become one of these forms again. Large
+results stay computed, since a literal would have to be stored on the wafer while making it anew costs a few cycles.
 """
 
 from __future__ import annotations
@@ -37,8 +37,14 @@ class FoldConstants:
 
     def _rule(self, draft: Draft, op: Op) -> ValueName | None:
         if op.kind in SOURCES or not op.operands or not all(draft.made_by(v, *SOURCES) for v in op.operands):
-            return _where(draft, op) if op.kind == "where" else None
-        return _one_number(draft, op) or _counted(draft, op) or _literal(draft, op, self.largest) or _where(draft, op)
+            return _where(draft, op) or _decided(draft, op)
+        return (
+            _one_number(draft, op)
+            or _counted(draft, op)
+            or _literal(draft, op, self.largest)
+            or _where(draft, op)
+            or _decided(draft, op)
+        )
 
 
 def _one_number(draft: Draft, op: Op) -> ValueName | None:
@@ -151,6 +157,41 @@ def _where(draft: Draft, op: Op) -> ValueName | None:
         return None
     chosen, found = (a if choice or a == b else b), draft.types[op.outputs[0]]
     return chosen if draft.types[chosen] == found else draft.emit("expand", chosen, shape=found.shape)
+
+
+def _decided(draft: Draft, op: Op) -> ValueName | None:
+    """A comparison of positions that has one answer for all of them and every n_past (one new token sees all keys)."""
+    if op.kind not in ("le", "lt", "ge", "gt"):
+        return None
+    left, right = (_bounds(draft, v) for v in op.operands)
+    if left is None or right is None:
+        return None
+    (low, high), (least, most) = (left, right) if op.kind in ("le", "lt") else (right, left)
+    strict = int(op.kind in ("lt", "gt"))
+    for value, gap in ((True, _least(least - high) - strict), (False, _least(low - most) + strict - 1)):
+        if gap >= 0:
+            return _fill(draft, value, draft.types[op.outputs[0]])
+    return None
+
+
+def _bounds(draft: Draft, value: ValueName) -> tuple[Dim, Dim] | None:
+    """The least and the largest of integers that are counted or all equal."""
+    while (moved := draft.made_by(value, "reshape", "expand")) is not None:
+        value = moved.operands[0]
+    op = draft.made_by(value, "range", "fill", "constant")
+    if op is None or draft.types[value].dtype not in INTEGERS:
+        return None
+    if op.kind != "range":
+        number = _known(draft, value)
+        return (number, number) if isinstance(number, int | Affine) else None
+    start, step, count = (op.attrs[a] for a in ("start", "step", "count"))
+    assert isinstance(start, int | Affine) and isinstance(step, int) and isinstance(count, int | Affine)
+    end = start + step * (count - 1)
+    return (start, end) if step > 0 else (end, start)
+
+
+def _least(dim: Dim) -> int:
+    return dim.lower if isinstance(dim, Affine) else dim
 
 
 def _known(draft: Draft, value: ValueName) -> Number | Dim | None:

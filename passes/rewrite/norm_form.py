@@ -1,4 +1,5 @@
-"""The form that norms have when an exporter spells them out: x times one over the root of its mean square plus epsilon.
+"""The form that norms have when an exporter spells them out: x times one over the root of its mean square plus
+epsilon.
 
 fuse_rms_norm and fuse_layer_norm read it, and absorb the weights that follow. Written by exporters as
 
@@ -31,7 +32,8 @@ def normalised(draft: Draft, op: Op) -> tuple[ValueName, float] | None:
 def absorbed(draft: Draft, op: Op, kind: str, position: int, combine: str) -> ValueName | None:
     """The norm with one more operand, where op combines it with a vector along the last axis and it has none yet.
 
-    The norm may have been cast down in between: kernels compute in f32 and round once, so the cast moves into the norm.
+    The norm may have been cast down in between: kernels compute in f32 and round once, so the cast moves into the
+    norm.
     """
     if op.kind == "cast":
         return _cast_into(draft, op, kind)

@@ -1,7 +1,8 @@
 """Simplify: remove ops that only rename, and join neighbours that do one thing.
 
-Reshape of a reshape, transpose of a transpose, a slice that takes everything or one operand of a concat, a cast back
-to where it came from, times one, plus zero, not of not, and expansions that broadcasting does anyway.
+Reshape of a reshape, transpose of a transpose, a slice that takes everything or one
+operand of a concat, a cast back to where it came from, times one, plus zero, not of not, and expansions that
+broadcasting does anyway.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def _concat(draft: Draft, op: Op) -> ValueName | None:
 _WIDENS = {
     (DType.F16, DType.F32), (DType.BF16, DType.F32),
     (DType.F16, DType.F64), (DType.BF16, DType.F64), (DType.F32, DType.F64),
-    (DType.I8, DType.I32), (DType.U8, DType.I32), (DType.I8, DType.I64), (DType.U8, DType.I64), (DType.I32, DType.I64),
-    (DType.I32, DType.F64),
+    (DType.I8, DType.I32), (DType.U8, DType.I32), (DType.I8, DType.I64), (DType.U8, DType.I64), (DType.I32,
+    DType.I64), (DType.I32, DType.F64),
 }  # fmt: skip
 
 

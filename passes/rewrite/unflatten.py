@@ -23,7 +23,7 @@ REDUCES = frozenset({"reduce_sum", "reduce_mean", "reduce_max", "reduce_min"})
 
 @dataclass(frozen=True)
 class Unflatten:
-    """Only where all rows are merged into one dimension and the last one is kept; bit by bit the same numbers."""
+    """Only where all rows are merged into one dimension and the last one is kept; the same products and sums."""
 
     name: ClassVar[str] = "unflatten"
 
