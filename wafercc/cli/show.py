@@ -11,9 +11,13 @@ from .talk import result_json, tables, working
 
 @click.command("show", short_help="Print what a placed program consists of.")
 @click.argument("program", type=click.Path(path_type=Path))
+@click.option("--critical-path", is_flag=True, help="List only the chain of events that makes up the cycles.")
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
-def command(program: Path, as_json: bool) -> None:
-    """Print blocks, instances, regions, PEs, SRAM, colours and cycles of PROGRAM (a .wafer file)."""
+def command(program: Path, critical_path: bool, as_json: bool) -> None:
+    """Print blocks, instances, regions, PEs, SRAM, colours and cycles of PROGRAM (a .wafer file).
+
+    The cycles are those of a timing-only run with a full cache.
+    """
     import wafercc
     from wafercc.report import summary
     from wafercc.report import tables as pages
@@ -21,6 +25,6 @@ def command(program: Path, as_json: bool) -> None:
     with working(f"reading {program.name}"):
         loaded = wafercc.load(program)
     if as_json:
-        result_json(summary.as_dict(loaded))
+        result_json(summary.as_dict(loaded, critical_path))
     else:
-        pages.render(loaded, tables())
+        pages.render(loaded, tables(), critical_path)

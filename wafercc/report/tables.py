@@ -1,0 +1,209 @@
+"""Tables: a placed program for people, in the terminal. Every number is one of `summary.as_dict`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..ir.program import PlacedProgram
+from .limits import limits
+from .summary import Runnable, as_dict
+
+TOP_OPS = 12
+MOST_ROWS = 24
+
+
+def render(program: Runnable | PlacedProgram, console: Console, critical_path: bool = False) -> None:
+    """Print what a program consists of, where its cycles go, and what limits it; or only its critical path."""
+    facts = as_dict(program, critical_path)
+    if critical_path:
+        print_path(facts, console)
+        return
+    print_head(facts, console)
+    for table in (regions(facts), blocks(facts), streams(facts), by_kind(facts), by_op(facts), gathers(facts)):
+        if table is not None and table.row_count:
+            console.print()
+            console.print(table)
+    console.print()
+    for sentence in limits(facts):
+        console.print(f"- {sentence}")
+
+
+def print_head(facts: Mapping[str, Any], console: Console) -> None:
+    """The program in a few lines: model, machine, defects, size, cycles, assumptions."""
+    target, defects, pes, timing = (facts[key] for key in ("target", "defects", "pes", "timing"))
+    weights, colours = facts["weights"], facts["colours"]
+    lines = {
+        "model": facts["model"],
+        "target": f"{target['name']}, {target['width']} × {target['height']} PEs, {target['clock_ghz']} GHz",
+        "defects": dead_line(defects),
+        "PEs": f"{pes['used']:,} used of {pes['live']:,} alive ({pes['share_of_live']:.0%})",
+        "weights": f"{weights['tensors']} tensors, {size(weights['bytes'])}; "
+        f"{size(weights['bytes_on_pes'])} on the PEs with replicas and padding",
+        "colours": f"at most {colours['most_on_one_router']} of {colours['usable']} on one router; "
+        f"{colours['router_rows']:,} router settings",
+    }
+    if timing:
+        lines["cycles"] = cycles_line(facts)
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        console.print(f"{name:<{width}}  {text}")
+    for assumption in facts["assumptions"]:
+        console.print(f"{'assumed':<{width}}  {assumption}")
+
+
+def dead_line(defects: Mapping[str, Any]) -> str:
+    """What is dead: ``9 dead cores, 0 dead routers, 1 dead link (logical view)``."""
+    counts = [(defects[f"dead_{kind}s"], kind) for kind in ("core", "router", "link")]
+    words = ", ".join(f"{n} dead {kind}{'s' if n != 1 else ''}" for n, kind in counts)
+    return f"{words} ({defects['view']} view)"
+
+
+def cycles_line(facts: Mapping[str, Any]) -> str:
+    """Cycles and what they count, or why there are none."""
+    timing = facts["timing"]
+    if timing["cycles"] is None:
+        return f"none: {timing['error']}"
+    past = f", with {timing['n_past']} tokens in the cache" if facts["past_max"] else ""
+    time = timing["seconds"] * 1e6
+    return f"{timing['cycles']:,} simulated{past}: {time:,.1f} µs at {timing['clock_ghz']} GHz"
+
+
+def regions(facts: Mapping[str, Any]) -> Table:
+    """One row a region: what it holds, where, how full, how busy."""
+    table = _table(
+        "region", "holds", "block", "place", "rows × columns", "PEs", "SRAM per PE", "cycles", title="Regions"
+    )
+    used = (facts["timing"] or {}).get("regions", {})
+    for row in facts["regions"]:
+        rect, sram = row["rect"], row["sram_bytes"]
+        table.add_row(
+            row["id"],
+            row["title"],
+            " ".join(row["blocks"]),
+            f"x {rect['x']}..{rect['x'] + rect['w'] - 1}, y {rect['y']}..{rect['y'] + rect['h'] - 1}",
+            f"{row['rows']} × {row['columns']}",
+            f"{row['pes']:,}",
+            f"{size(sram['total'])} of {size(sram['bound'])}",
+            f"{used[row['id']]['step_cycles']:,}" if row["id"] in used else "",
+        )
+    return table
+
+
+def blocks(facts: Mapping[str, Any]) -> Table:
+    """One row a block: solved once, used by so many instances."""
+    table = _table("block", "instances", "mesh", "steps", "ops", title="Blocks")
+    for row in facts["blocks"]:
+        steps = ", ".join(f"{n} {kind.replace('_', '-')}" for kind, n in row["steps"].items() if n)
+        ops = ", ".join(f"{n} {kind}" for kind, n in row["ops"].items())
+        table.add_row(row["name"], str(row["instances"]), f"{row['rows']} × {row['columns']}", steps, ops)
+    return table
+
+
+def streams(facts: Mapping[str, Any]) -> Table:
+    """One row a stream; those of the caches, which are outside the timed part, only counted."""
+    moving = [row for row in facts["streams"] if not row["state"]]
+    caches = len(facts["streams"]) - len(moving)
+    note = f", and {caches} that load or read caches outside the timed part" if caches else ""
+    table = _table("value", "from", "to", "words", "lanes", "colours", "hops", title=f"Streams: {len(moving)}{note}")
+    for row in moving[:MOST_ROWS]:
+        numbers = (f"{row['words']:,}", str(row["lanes"]), str(len(row["colours"])), str(row["hops"]))
+        table.add_row(short(row["value"]), row["source"], row["destination"], *numbers)
+    _rest(table, len(moving) - MOST_ROWS)
+    return table
+
+
+def by_kind(facts: Mapping[str, Any]) -> Table | None:
+    """Cycles by kind of step."""
+    timing = facts["timing"]
+    if not timing or timing["cycles"] is None:
+        return None
+    title = "Cycles by kind (each step at its slowest PE; regions and steps overlap, so shares are of their sum)"
+    table = _table("kind", "steps", "on PEs", "in collectives", "share", title=title)
+    rows = [(kind, row) for kind, row in timing["by_kind"].items() if row["busy_cycles"] + row["collective_cycles"]]
+    total = sum(row["busy_cycles"] + row["collective_cycles"] for _, row in rows)
+    for kind, row in rows:
+        share = (row["busy_cycles"] + row["collective_cycles"]) / total
+        table.add_row(
+            kind, str(row["steps"]), f"{row['busy_cycles']:,}", f"{row['collective_cycles']:,}", f"{share:.1%}"
+        )
+    return table
+
+
+def by_op(facts: Mapping[str, Any]) -> Table | None:
+    """The ops and collectives with most cycles, over all instances of their block."""
+    timing = facts["timing"]
+    if not timing or timing["cycles"] is None:
+        return None
+    rows = [row for row in timing["by_op"] if row["busy_cycles"] + row["collective_cycles"]]
+    shown = rows[:TOP_OPS]
+    table = _table(
+        "op", "kind", "on PEs", "in collectives", "waiting", title=f"Cycles by op: top {len(shown)} of {len(rows)}"
+    )
+    for row in shown:
+        numbers = (f"{row[key]:,}" for key in ("busy_cycles", "collective_cycles", "wait_cycles"))
+        table.add_row(short(row["op"]), row["kind"], *numbers)
+    return table
+
+
+def gathers(facts: Mapping[str, Any]) -> Table:
+    """Every all-gather: what each PE holds of a value afterwards."""
+    found = facts["gathers"]
+    title = f"Gathers: {found['count']} in all instances, at most {found['most_elements_per_pe']:,} elements to one PE"
+    table = _table("value", "block", "along", "elements per PE", "bytes per PE", "instances", title=title)
+    rows = sorted(found["each"], key=lambda g: -g["bytes_per_pe"])
+    for row in rows[:MOST_ROWS]:
+        numbers = (f"{row['elements_per_pe']:,}", f"{row['bytes_per_pe']:,}", str(row["times"]))
+        table.add_row(short(row["value"]), row["block"], " ".join(row["axes"]), *numbers)
+    _rest(table, len(rows) - MOST_ROWS)
+    return table
+
+
+def print_path(facts: Mapping[str, Any], console: Console) -> None:
+    """The critical path, one row a segment; their cycles sum to the program's."""
+    timing = facts["timing"]
+    if not timing or timing["cycles"] is None:
+        console.print(f"no critical path: {timing['error'] if timing else 'the program was not timed'}")
+        return
+    rows = timing["critical_path"]
+    table = _table(
+        "start", "end", "cycles", "share", "kind", "region", "op, collective or stream", title="Critical path"
+    )
+    for row in rows:
+        numbers = [f"{row[key]:,}" for key in ("start_cycle", "end_cycle", "cycles")]
+        table.add_row(*numbers, f"{row['share']:.1%}", row["kind"], row["region"], short(row["name"], 80))
+    console.print(table)
+    console.print(f"sum of {len(rows)} segments: {sum(row['cycles'] for row in rows):,} cycles; {cycles_line(facts)}")
+
+
+def size(count: float) -> str:
+    """A number of bytes as people read it: ``17.3 KiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def short(name: str, longest: int = 48) -> str:
+    """A long name by its end, which tells more than its beginning."""
+    return name if len(name) <= longest else "…" + name[1 - longest :]
+
+
+def _table(*columns: str, title: str) -> Table:
+    """A table without lines, numbers to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    right = {"words", "lanes", "colours", "hops", "PEs", "cycles", "instances", "steps", "on PEs", "in collectives"}
+    right |= {"share", "start", "end", "elements per PE", "bytes per PE", "rows × columns", "SRAM per PE", "waiting"}
+    for column in columns:
+        numeric = column in right and not (column == "steps" and title == "Blocks")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+    return table
+
+
+def _rest(table: Table, count: int) -> None:
+    if count > 0:
+        table.add_row(f"... and {count} more (--json lists all)", *[""] * (len(table.columns) - 1))
