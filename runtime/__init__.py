@@ -29,8 +29,8 @@ def run(
 ) -> Result:
     """Execute a program once, from the caches given as inputs, and time it.
 
-    ``timing_only`` skips values (inputs may then be absent). ``delays`` makes PEs slow: ``(region, row, column, step)`` →
-    cycles, where step ``None`` delays the PE's first step. ``constants`` replaces machine constants:
+    ``timing_only`` skips values (inputs may then be absent). ``delays`` makes PEs slow: ``(region, row, column,
+    step)`` → cycles, where step ``None`` delays the PE's first step. ``constants`` replaces machine constants:
     ``{"router.hop_cycles": 2}``. ``trace`` records the critical path.
 
     Raises:

@@ -1,4 +1,5 @@
-"""What a program is given, checked at the door: names, shapes, element types, cache length, ids. Every error names both sides."""
+"""What a program is given, checked at the door: names, shapes, element types, cache length, ids. Every error names
+both sides."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ def reduce_line(lines: Arrays, algorithm: ReduceAlgorithm, root: int, group: int
 def groups(length: int, root: int, group: int) -> tuple[list[int], list[int]]:
     """How a two-phase reduce cuts a line: the bounds of its groups and the leader of each.
 
-    Groups are runs of ``group`` PEs from the start of the line; leaders stand at multiples of ``group`` from the root. A
-    last group too short to have its leader joins the group before it.
+    Groups are runs of ``group`` PEs from the start of the line; leaders stand at multiples of ``group`` from the
+    root. A last group too short to have its leader joins the group before it.
     """
     group = max(1, min(group, length))
     leaders = list(range(root % group, length, group))
@@ -95,7 +95,8 @@ def _chain(lines: Arrays, root: int, combine: Combiner) -> Arrays:
 
 
 def _tree(lines: Arrays, root: int, combine: Combiner) -> Arrays:
-    """Rounds of pairs at distance 1, 2, 4, ... on either side; in each round the root takes the side before it first."""
+    """Rounds of pairs at distance 1, 2, 4, ... on either side; in each round the root takes the side before it
+    first."""
     sides = [tuple(one[root - 1 :: -1] if root else one[:0] for one in lines), tuple(one[root + 1 :] for one in lines)]
     result = _at(lines, root)
     reach = 1

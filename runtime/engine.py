@@ -1,8 +1,8 @@
 """The engine: serves the tasks of a placed program in order, moving values and times together.
 
-Per instance it holds the tiles of every live value and an array of ready times over the PEs; per region when each PE is free.
-State streams stand outside the timed part: caches are loaded before cycle zero and read back after the end. Cost:
-a few numpy calls per step, whatever the number of PEs.
+Per instance it holds the tiles of every live value and an array of ready times over the PEs; per region when each PE
+is free. State streams stand outside the timed part: caches are loaded before cycle zero and read back after the end.
+Cost: a few numpy calls per step, whatever the number of PEs.
 """
 
 from __future__ import annotations
@@ -247,7 +247,8 @@ class Run:
         self.regions[held.instance.region].memory.put(held.instance.id, name, tile_bytes_of(shape, tiled))
 
     def _move(self, stream: Stream) -> None:
-        """The values of a stream: cut from the host's array, from the tiles of the source, or put together for the host."""
+        """The values of a stream: cut from the host's array, from the tiles of the source, or put together for the
+        host."""
         if self.values:
             if stream.source is None:
                 self._move_in(stream)

@@ -1,17 +1,18 @@
 """Timing of collectives: scans over true hop counts, with every link serving one word per cycle in program order.
 
-A wavelet that leaves a core spends the ramp, its hops and the ramp again before the next core has it. A PE of a chain adds
-each incoming word to its own and sends it on, so the first word's time is a scan along the line and the last follows
-after as many cycles as there are words. Nothing here is a closed formula of a collective: the numbers come from the line.
+A wavelet that leaves a core spends the ramp, its hops and the ramp again before the next core has it. A PE of a chain
+adds each incoming word to its own and sends it on, so the first word's time is a scan along the line and the last
+follows after as many cycles as there are words. Nothing here is a closed formula of a collective: the numbers come
+from the line.
 
-Approximations: words of one transfer follow each other without gaps; a transfer holds each link from its first to its last
-word (colours do not interleave); routers have room for what waits in them.
+Approximations: words of one transfer follow each other without gaps; a transfer holds each link from its first to its
+last word (colours do not interleave); routers have room for what waits in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -66,7 +67,8 @@ class Message:
 
 @dataclass(frozen=True)
 class Side:
-    """One arm of a line, ordered towards the root: own times, then per step its hops and links (last step: to the root)."""
+    """One arm of a line, ordered towards the root: own times, then per step its hops and links (last step: to the
+    root)."""
 
     own: Times
     hops: Ints
@@ -123,7 +125,7 @@ class Collectives:
         sent = tape.scan(start, travel[:-1] + 2 * ramp + message.first, label, side.place)
         leave = tape.late(tape.after(sent, ramp, label, side.place), free)
         arrive = tape.after(leave, travel + ramp, label, side.place)
-        self.links.hold(side.links, tape.after(leave, travel + message.all, label, side.place))
+        self._hold(side.links, leave, side.hops, message.all, label, side.place)
         return arrive[-1], tape.after(sent, message.all, label, side.place)
 
     def _chain(
@@ -194,37 +196,53 @@ class Collectives:
         """When the first word of each sender of a round arrives ``reach`` PEs nearer to the root."""
         steps = senders[:, None] - np.arange(reach)[None, :]
         links = np.concatenate([arm.links[:, steps[:, k]] for k in range(reach)], axis=0)
-        travel = arm.hops[steps].sum(axis=1) * self.machine.hop
+        hops = arm.hops[steps].sum(axis=1)
         ramp, place = self.machine.ramp, arm.place[senders]
         leave = self.tape.late(self.tape.after(ready[senders], ramp, label, place), self.links.bound(links))
-        self.links.hold(links, self.tape.after(leave, travel + message.all, label, place))
-        return self.tape.after(leave, travel + ramp, label, place)
+        self._hold(links, leave, hops, message.all, label, place)
+        return self.tape.after(leave, hops * self.machine.hop + ramp, label, place)
+
+    def _hold(self, links: Ints, leave: Times, hops: Ints, cycles: Ints, label: Label, place: Ints) -> None:
+        """The links of a step are busy from the first word's entry into the first to the last word's into the last."""
+        on_the_way = np.maximum(hops - 1, 0) * self.machine.hop
+        self.links.hold(links, self.tape.after(leave, on_the_way + cycles, label, place))
 
     # --- multicast and collect
 
     def broadcast(self, done: Times, lines: Lines, root: int, words: Ints, label: Label, sent: bool = False) -> Times:
-        """When each PE of each line has all words of its root. ``sent``: they leave the root until ``done``, not from then on."""
-        tape, hop, ramp = self.tape, self.machine.hop, self.machine.ramp
-        last = 0 if sent else words
-        leave = tape.after(done, ramp, label, lines.place[root]).reshape(1, -1)
+        """When each PE of each line has all words of its root.
+
+        The root sends from ``done`` on; with ``sent`` it has been sending, and its last word leaves at ``done``.
+        """
         pieces = [done.reshape(1, -1)]
-        for after, side in enumerate(
-            map(_outwards, self._sides(done.spread(lines.place.shape), lines, 0, lines.length, root))
-        ):
-            if not side.own.shape[0]:
-                continue
-            away = lines.forward if after else lines.backward
-            steps = slice(root, None) if after else slice(root - 1 if root else 0, None, -1)
-            links = away[:, steps]
-            travel = side.hops * hop
-            free = tape.after(self.links.bound(links), travel + (words if sent else 0), label, side.place)
-            head = tape.scan(Times.join(leave, free), travel, label, np.concatenate([lines.place[[root]], side.place]))[
-                1:
-            ]
-            self.links.hold(links, tape.after(head, last, label, side.place))
-            arrive = tape.after(head, last + ramp, label, side.place)
-            pieces = [*pieces, arrive] if after else [arrive[::-1], *pieces]
+        leave = self.tape.after(done, self.machine.ramp, label, lines.place[root]).reshape(1, -1)
+        for after, side in enumerate(self._away(done, lines, root)):
+            if side.own.shape[0]:
+                start = np.concatenate([lines.place[[root]], side.place])
+                arrive = self._multicast(leave, side, start, words, label, sent)
+                pieces = [*pieces, arrive] if after else [arrive[::-1], *pieces]
         return Times.join(*pieces)
+
+    def _away(self, done: Times, lines: Lines, root: int) -> tuple[Side, Side]:
+        """The arms before and after the root, ordered from it, with the links that lead away from it."""
+        before, after = map(_outwards, self._sides(done.spread(lines.place.shape), lines, 0, lines.length, root))
+        back = lines.backward[:, :root][:, ::-1]
+        return replace(before, links=back), replace(after, links=lines.forward[:, root:])
+
+    def _multicast(self, leave: Times, side: Side, place: Ints, words: Ints, label: Label, sent: bool) -> Times:
+        """When each PE of an arm has the last word; the message enters the fabric at ``leave``.
+
+        What is followed along the arm is the first word, or with ``sent`` the last one, which any link that was
+        not free holds back by the whole message.
+        """
+        tape, ramp = self.tape, self.machine.ramp
+        behind = np.zeros_like(words) if sent else words
+        travel = side.hops * self.machine.hop
+        free = tape.after(self.links.bound(side.links), words - behind, label, side.place)
+        entry = Times.join(leave, tape.after(free, travel, label, side.place))
+        front = tape.scan(entry, travel, label, place)
+        self._hold(side.links, tape.late(front[:-1], free), side.hops, behind, label, side.place)
+        return tape.after(front[1:], behind + ramp, label, side.place)
 
     def all_gather(self, own: Times, lines: Lines, words: Ints, root: int, label: Label) -> tuple[Times, Times]:
         """Every PE injects in turn, nearest the root first, the arm before it first; the root's multicast cuts through.

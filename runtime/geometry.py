@@ -1,7 +1,7 @@
 """Where the PEs of a region really are: hops between logical neighbours, the links they use, lines and combs over them.
 
-Row neighbours are joined along their row; column neighbours by going down the upper PE's column, then along the lower PE's
-row. Everything is integer arrays over the region, made once a region.
+Row neighbours are joined along their row; column neighbours by going down the upper PE's column, then along the lower
+PE's row. Everything is integer arrays over the region, made once a region.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def lane_wafer(lane: Lane, wafer_of: dict[str, int]) -> int:
 class Steps:
     """The steps between neighbours along one direction of a region.
 
-    ``hops[i, j]``: hops of the step; ``forward``/``backward`` ``[k, i, j]``: its links towards higher and lower indices.
+    ``hops[i, j]``: hops of the step; ``forward``/``backward`` ``[k, i, j]``: its links towards higher and lower
+    indices.
     """
 
     hops: Ints
@@ -117,8 +118,8 @@ def _steps(grid: Grid, wafer: int, ax: Ints, ay: Ints, bx: Ints, by: Ints) -> St
 class Lines:
     """All lines of PEs along some axes of one direction: arrays ``[position in the line, line]``.
 
-    ``strided`` lines skip PEs of other lines (a major axis alone); the links they share are not followed one by one, their
-    words count ``share`` times instead.
+    ``strided`` lines skip PEs of other lines (a major axis alone); the links they share are not followed one by one,
+    their words count ``share`` times instead.
     """
 
     axes: tuple[AxisName, ...]

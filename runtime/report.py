@@ -28,7 +28,8 @@ IGNORED = (
 
 @dataclass(frozen=True, slots=True)
 class OpCycles:
-    """One step of one instance: cycles of its slowest PE, of its collective after the last PE joined, and spent waiting.
+    """One step of one instance: cycles of its slowest PE, of its collective after the last PE joined, and spent
+    waiting.
 
     ``wait_cycles``: the longest that a PE stood idle between its previous step and this one.
     """
@@ -45,7 +46,8 @@ class OpCycles:
 
 @dataclass(frozen=True, slots=True)
 class RegionUse:
-    """A region's PEs: busy cycles of the busiest and on average, and SRAM held at most against the plan, in bytes per PE."""
+    """A region's PEs: busy cycles of the busiest and on average, and SRAM held at most against the plan, in bytes per
+    PE."""
 
     region: str
     pes: int

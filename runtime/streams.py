@@ -1,8 +1,9 @@
 """Timing of streams: collected by a comb, along a path, spread by a comb; or in and out at an edge port.
 
-The PEs of a source comb inject one after another, nearest the gate first; the path is a scan over its links; every PE of the
-destination's teeth hears every word, so it has its own when the last word has passed. A transfer uses ramps and links,
-not the compute of a PE. Combs hold all their links for the whole transfer, path links from their first to their last word.
+The PEs of a source comb inject one after another, nearest the gate first; the path is a scan over its links; every PE
+of the destination's teeth hears every word, so it has its own when the last word has passed. A transfer uses ramps
+and links, not the compute of a PE. Combs hold all their links for the whole transfer, path links from their first to
+their last word.
 """
 
 from __future__ import annotations
@@ -187,11 +188,12 @@ class Streams:
         ids = self.grid.path(wafer, lane.path)
         hops = np.full(len(ids), hop)
         whole = self.machine.link(words.sum())
-        free = tape.after(self.links.free[ids], hop, label)
-        heads = tape.scan(Times.join(front.head.reshape(1), free), hops, label)[1:]
+        free = self.links.free[ids]
+        heads = tape.scan(Times.join(front.head.reshape(1), tape.after(free, hop, label)), hops, label)
+        enter = tape.late(heads[:-1], free)
         steady = tape.after(front.tail.reshape(1).spread((len(ids),)), np.cumsum(hops), label)
-        tails = tape.late(steady, tape.after(heads, whole, label))
-        self.links.hold(ids, tails)
+        tails = tape.late(steady, tape.after(heads[1:], whole, label))
+        self.links.hold(ids, tape.late(Times.join(front.tail.reshape(1), tails[:-1]), tape.after(enter, whole, label)))
         return Front(heads[-1], tails[-1])
 
     def _arrive(

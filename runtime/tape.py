@@ -1,8 +1,9 @@
 """Times: arrays of cycle numbers, and on request the chain of events behind every one of them.
 
-All timing is max-plus: a time is the latest of several times, or a time plus a duration. With tracing on, each number also
-names a node of the tape: which event made it, on which PE, after which node. The critical path is then a walk from the
-last number back to zero, and its segments sum to the total because each is the difference of two nodes' times.
+All timing is max-plus: a time is the latest of several times, or a time plus a duration. With tracing on, each number
+also names a node of the tape: which event made it, on which PE, after which node. The critical path is then a walk
+from the last number back to zero, and its segments sum to the total because each is the difference of two nodes'
+times.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tiles: a whole tensor as its PEs hold it, and every way elements change place without leaving their PE or region.
 
-A tiled array has one leading dimension per mesh axis (1 where the layout replicates, or where all PEs along it hold the
-same numbers), then the dimensions of the tile. Which element a slot holds is `ir.layout.owned`; padded slots hold anything.
-All functions build index arrays once per dimension and move everything with one numpy call per dimension.
+A tiled array has one leading dimension per mesh axis (1 where the layout replicates, or where all PEs along it hold
+the same numbers), then the dimensions of the tile. Which element a slot holds is `ir.layout.owned`; padded slots hold
+anything. All functions build index arrays once per dimension and move everything with one numpy call per dimension.
 """
 
 from __future__ import annotations

@@ -181,7 +181,8 @@ def program(
     past_max: int = 0,
     id_limits: Mapping[str, int] | None = None,
 ) -> PlacedProgram:
-    """A program that serves each stream when its source is there: edge inputs of an instance, the instance, its outputs."""
+    """A program that serves each stream when its source is there: edge inputs of an instance, the instance, its
+    outputs."""
     order: list[Transfer | Execute] = []
     for instance in instances:
         order += [Transfer(s.id) for s in streams if s.destination and s.destination[0] == instance.id]
@@ -219,7 +220,8 @@ def one_block(
     past_max: int = 0,
     id_limits: Mapping[str, int] | None = None,
 ) -> PlacedProgram:
-    """A program of one block in one region: its inputs come from, its outputs go to, the edge; ``arrays`` are its params."""
+    """A program of one block in one region: its inputs come from, its outputs go to, the edge; ``arrays`` are its
+    params."""
     place = where or region("r", body.mesh)
     future = set(body.states.values())
     streams = [input_stream(n, body.values[n], place, "one", n, n in body.states) for n in body.inputs]

@@ -29,7 +29,8 @@ def kernels() -> Mapping[str, Kernel]:
 
 
 def execute(call: Call) -> tuple[Array, ...]:
-    """The result tiles (or partial results) of one compute step on all PEs. Padded slots of the results hold anything."""
+    """The result tiles (or partial results) of one compute step on all PEs. Padded slots of the results hold
+    anything."""
     from . import elementwise
 
     kernel = kernels().get(call.op.kind, elementwise.elementwise)

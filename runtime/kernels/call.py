@@ -70,7 +70,8 @@ class Operand:
         return widened(self.data)
 
     def raised(self, rank: int) -> Array:
-        """The data with tile dimensions of one element in front, so that it broadcasts against tiles of a higher rank."""
+        """The data with tile dimensions of one element in front, so that it broadcasts against tiles of a higher
+        rank."""
         axes = len(self.mesh.axes)
         return self.data.reshape(*self.data.shape[:axes], *(1,) * (rank - self.rank), *self.tile)
 

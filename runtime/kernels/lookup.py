@@ -1,4 +1,5 @@
-"""Ops that pick elements by computed indices. Where the table is cut, a PE contributes the rows it holds and zeros otherwise."""
+"""Ops that pick elements by computed indices. Where the table is cut, a PE contributes the rows it holds and zeros
+otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Normalisation on tiles, over the last dimension. Cut, each PE leaves its sums and the scaling follows once they are combined."""
+"""Normalisation on tiles, over the last dimension. Cut, each PE leaves its sums and the scaling follows once they are
+combined."""
 
 from __future__ import annotations
 
