@@ -477,3 +477,21 @@ def test_a_mask_gathered_with_aranges_is_a_view_at_every_size(tmp_path: Path) ->
         imported = import_model(saved(proto, tmp_path), Binding(inputs_like={"mask": mask}))
         assert [op.kind for op in imported.graph] == ["reshape"]
         assert np.array_equal(run_graph(imported, {"mask": mask})["y"], run_onnxruntime(proto, {"mask": mask})["y"])
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        np.array([[1]]),
+        np.array([[1], [2]]),
+        np.array([[-1]]),
+        np.array([[0, 1], [0, 2]]),
+        np.stack(np.meshgrid([1, 2], [0, 1, 2, 3], indexing="ij"), -1),
+        np.stack(np.meshgrid([0, 1, 2, 3], [1], [3, 4], indexing="ij"), -1),
+        np.stack(np.meshgrid([0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3, 4], indexing="ij"), -1),
+    ],
+)
+def test_scatters_of_one_box(indices: Array, tmp_path: Path) -> None:
+    x = RNG.standard_normal((4, 4, 5)).astype(np.float32)
+    updates = RNG.standard_normal((*indices.shape[:-1], *x.shape[indices.shape[-1] :])).astype(np.float32)
+    check("ScatterND", {"x": x, "u": updates}, tmp_path, {"i": indices}, "x i u")

@@ -12,7 +12,7 @@ from ..errors import ImportFailed
 from ..ir.dims import Undecided
 from ..ir.graph import Graph, Op, OpId, TensorType, ValueName
 from ..ir.weights import Weights
-from . import ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_shape
+from . import ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_scatter, ops_shape
 from .bind import bind
 from .content import Value
 from .context import PAST_HINT, Context
@@ -23,7 +23,7 @@ from .registry import LOWERINGS
 from .sort import sorted_nodes
 from .states import find_states
 
-FAMILIES = (ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_shape)
+FAMILIES = (ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_scatter, ops_shape)
 
 
 def lower_model(model: Model, binding: Binding) -> Imported:
@@ -124,8 +124,9 @@ def _graph(model: Model, cx: Context, inputs: tuple[ValueName, ...], outputs: Ma
     names = dict(outputs)
     taken: set[str] = set(cx.values) | set(cx.sources)
     written = {out for op in ops for out in op.outputs}
+    given_back = set(outputs.values())
     for onnx_name, value in cx.values.items():
-        if value.name in written and value.name not in names and ValueName(onnx_name) not in outputs.values():
+        if value.name in written and value.name not in names and onnx_name not in given_back:
             names[value.name] = ValueName(onnx_name)
     ids = _op_ids(ops)
     renamed = []

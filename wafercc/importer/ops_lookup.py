@@ -74,7 +74,7 @@ def _single(cx: Context, x: Value, axis: int, ramp: Ramp, indices: Value) -> Val
 
 
 @dataclass(frozen=True)
-class _Pick:
+class Pick:
     """Which elements of one operand axis an index ramp takes, and the result axis along which it runs (if any)."""
 
     along: int | None
@@ -83,7 +83,7 @@ class _Pick:
     count: Dim
 
 
-def _picks(ramps: list[Ramp], shape: tuple[Dim, ...]) -> list[_Pick] | None:
+def picks_of(ramps: list[Ramp], shape: tuple[Dim, ...]) -> list[Pick] | None:
     """A pick per ramp, if each runs along at most one result axis and no two along the same."""
     found = []
     for ramp in ramps:
@@ -94,12 +94,12 @@ def _picks(ramps: list[Ramp], shape: tuple[Dim, ...]) -> list[_Pick] | None:
         if not isinstance(step, int) or step < 1:
             return None
         count = shape[moving[0]] if moving else 1
-        found.append(_Pick(moving[0] if moving else None, ramp.start, step, count))
+        found.append(Pick(moving[0] if moving else None, ramp.start, step, count))
     used = [pick.along for pick in found if pick.along is not None]
     return found if len(set(used)) == len(used) else None
 
 
-def _view(cx: Context, x: Value, picks: list[_Pick], shape: tuple[Dim, ...]) -> Value:
+def _view(cx: Context, x: Value, picks: list[Pick], shape: tuple[Dim, ...]) -> Value:
     """The operand sliced by the picks, its axes put where they run in the result, and broadcast to it."""
     for axis, pick in enumerate(picks):
         x = sliced(cx, x, axis, pick.start, pick.step, pick.count)
@@ -130,7 +130,7 @@ def _flat_view(cx: Context, x: Value, ramp: Ramp, indices: Value) -> Value | Non
     if expected != x.shape[0]:
         return None
     grid = reshaped(cx, x, (*(indices.shape[axis] for axis in moving), *x.shape[1:]))
-    picks = [_Pick(axis, 0, 1, indices.shape[axis]) for axis in moving]
+    picks = [Pick(axis, 0, 1, indices.shape[axis]) for axis in moving]
     return _view(cx, grid, picks, indices.shape)
 
 
@@ -144,14 +144,14 @@ def gather_nd(node: Node, cx: Context) -> Value:
     batch = node.int_attr("batch_dims", 0)
     depth = indices.shape[-1]
     if batch == 0 and isinstance(depth, int) and x.name is not None:
-        ramps = _columns(cx, node, indices, depth)
-        picks = None if ramps is None else _picks(ramps, indices.shape[:-1])
+        ramps = columns(cx, node, indices, depth)
+        picks = None if ramps is None else picks_of(ramps, indices.shape[:-1])
         if picks is not None:
             return _view(cx, x, picks, indices.shape[:-1])
     return cx.emit("gather_nd", [x, indices], {"batch_dims": batch})
 
 
-def _columns(cx: Context, node: Node, indices: Value, depth: int) -> list[Ramp] | None:
+def columns(cx: Context, node: Node, indices: Value, depth: int) -> list[Ramp] | None:
     """The index of each operand axis as a ramp: from known indices, or from the concat that joined them."""
     parts = cx.joined.get(node.inputs[1] or "")
     if parts is not None and len(parts) == depth and all(part.shape[-1] == 1 for part in parts):
