@@ -110,17 +110,20 @@ class _Totals:
 
 
 def _grown(problem: Problem, sites: Sites, pinned: dict[int, Spot], wanted: bool) -> list[Spots]:
-    """Placements grown one by one: in the order of data, and, where nothing else is legal, largest first as well."""
+    """Placements grown one by one: in the order of data; around the hub if there is one; if wanted, in other orders."""
     in_order = list(range(problem.count))
-    orders = [in_order]
-    if wanted:
+    degree = [len(p) for p in problem.partners]
+    found = [grow(problem, sites, in_order, pinned)]
+    if max(degree) > 3:
+        found.append(grow(problem, sites, sorted(in_order, key=lambda i: (-degree[i], i)), pinned, inland=True))
+    legal = [f for f in found if f is not None]
+    if not legal and wanted:
         area = [max(s.pes for s in shapes) for shapes in problem.shapes]
-        orders += [sorted(in_order, key=lambda i: (-area[i], i)), in_order[::-1]]
-    for order in orders:
-        found = grow(problem, sites, order, pinned)
-        if found is not None:
-            return [found]
-    return []
+        for order in (sorted(in_order, key=lambda i: (-area[i], i)), in_order[::-1]):
+            late = grow(problem, sites, order, pinned)
+            if late is not None:
+                return [late]
+    return legal
 
 
 def _pinned(problem: Problem, sites: Sites) -> dict[int, Spot]:
