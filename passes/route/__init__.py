@@ -71,13 +71,15 @@ class Route:
         maker = _Maker(self, regions, blocks, instances, target, defects)
         groups = maker.groups(demands, order)
         local = maker.local(share=False)
+        empty = maker.sheets(local)
         front: list[Group] = []
         for attempt in range(1, self.rounds + 1):
             if attempt == self.pack_round:
                 local = maker.local(share=True)
+                empty = maker.sheets(local)
             ordered = [*front, *(g for g in groups if g not in front)]
             lanes = 1 if attempt >= self.single_round else self.max_lanes
-            sheets = maker.sheets(local)
+            sheets = {wafer: sheet.copy() for wafer, sheet in empty.items()}
             weavers = maker.weavers(sheets, lanes)
             laid: dict[Group, list[Laid]] = {}
             try:

@@ -133,9 +133,15 @@ def _grown(region: Region, fan: Fan) -> Comb:
             toward[there[new]] = _OPPOSITE[side]
             reached.append(there[new])
         frontier = np.concatenate(reached)
-    at = np.flatnonzero(toward >= 0)
     pe = np.zeros(height * width, bool)
     pe[(region.ys[:, fan.lo : fan.hi] * width + region.xs[:, fan.lo : fan.hi]).ravel()] = True
+    step = {side: dy * width + dx for side, (dy, dx) in _STEP.items()}
+    while (idle := np.flatnonzero((toward > 0) & (away == 0) & ~pe)).size:  # twigs that lead to no PE
+        for side in _STEP:
+            twig = idle[toward[idle] == side]
+            away[twig + step[side]] &= ~_OPPOSITE[side]
+        toward[idle] = -1
+    at = np.flatnonzero(toward >= 0)
     y, x = (at // width).astype(np.int32), (at % width).astype(np.int32)
     return Comb(fan, x, y, toward[at], away[at], pe[at], gate)
 

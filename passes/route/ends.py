@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wafercc.ir.dims import Dim, upper
+from wafercc.ir.dims import Dim
 from wafercc.ir.layout import Mesh, Split, Tiled, owned
 from wafercc.ir.program import Region
 
@@ -37,6 +38,24 @@ class End:
     def extent(self, along: Along) -> int:
         """Lines in a direction: rows for "y", columns for "x"."""
         return self.region.rows if along == "y" else self.region.columns
+
+    @cached_property
+    def _kept(self) -> dict[tuple[str, Along], list[NDArray[np.int64]]]:
+        return {}
+
+    def holds(self, along: Along) -> list[NDArray[np.int64]]:
+        """For each value: per row (or column) whether any of its PEs hold a part (1 or 0)."""
+        if ("holds", along) not in self._kept:
+            lines = [_lines(_holds(t, self.mesh), self.mesh, along) for t in self.tiled]
+            self._kept["holds", along] = [each.astype(np.int64) for each in lines]
+        return self._kept["holds", along]
+
+    def copies(self, along: Along) -> list[NDArray[np.int64]]:
+        """For each value: per row (or column) which copy of it that is; all one copy where nothing is sent."""
+        if ("copies", along) not in self._kept:
+            none = np.zeros(self.extent(along), np.int64)
+            self._kept["copies", along] = [_copy(t, self.mesh, along) if self.sends else none for t in self.tiled]
+        return self._kept["copies", along]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +84,14 @@ def teeth(end: End, along: Along, wishes: Sequence[int], within: Within | None =
     count = end.extent(along)
     lines = np.arange(count)
     limit = (lines >= within.lo) & (lines < within.hi) if within else np.ones(count, bool)
-    copies = (
-        [_copy(t, end.mesh, along) for t in end.tiled] if end.sends else [np.zeros(count, np.int64)] * len(end.tiled)
-    )
+    copies = end.copies(along)
     if within and within.like is not None:
         limit &= copies[0] == copies[0][within.like]
-    hold = [_lines(_holds(t, end.mesh), end.mesh, along) & limit for t in end.tiled]
+    hold = [held.astype(bool) & limit for held in end.holds(along)]
     found: dict[tuple[int, int, int], Teeth] = {}
+    candidates = next((np.flatnonzero(h) for h in hold if h.any()), np.flatnonzero(limit)[:1])
     for wish in wishes:
-        nearest = [int(np.flatnonzero(h)[abs(np.flatnonzero(h) - wish).argmin()]) for h in hold if h.any()]
-        gate = nearest[0] if nearest else int(np.flatnonzero(limit)[0])
+        gate = int(candidates[abs(candidates - wish).argmin()])
         serving = np.zeros(count, bool)
         serving[gate] = True
         same = limit.copy()
@@ -92,9 +109,8 @@ def whole_copies(end: End, along: Along) -> bool:
     """Whether every line in a direction holds the whole value, so that different lines may send different parts."""
     names = {a.name for a in end.mesh.axes if a.along == along and a.extent > 1}
     return all(
-        not names & ({axis for axis, _ in t.layout.held} | set(t.layout.cut_axes))
-        and bool(_lines(_holds(t, end.mesh), end.mesh, along).all())
-        for t in end.tiled
+        not names & ({axis for axis, _ in t.layout.held} | set(t.layout.cut_axes)) and bool(held.all())
+        for t, held in zip(end.tiled, end.holds(along), strict=True)
     )
 
 
@@ -110,10 +126,8 @@ def boundaries(end: End, along: Along, dim: int, gate: int = 0) -> dict[int, int
     last = element.max(axis=1)
     low = _over(first, split, end.mesh, along, np.minimum)
     high = _over(last, split, end.mesh, along, np.maximum)
-    serving = _lines(_holds(tiled, end.mesh), end.mesh, along)
-    if end.sends:
-        copy = _copy(tiled, end.mesh, along)
-        serving = serving & (copy == copy[gate])
+    copy = end.copies(along)[0]
+    serving = end.holds(along)[0].astype(bool) & (copy == copy[gate])
     low, high = np.where(serving, low, NONE), np.where(serving, high, -1)
     after = np.minimum.accumulate(low[::-1])[::-1][1:]
     before = np.maximum.accumulate(high)[:-1]
@@ -132,9 +146,9 @@ def _holds(tiled: Tiled, mesh: Mesh) -> Bools:
     for axis, index in tiled.layout.held:
         shape = [1] * len(mesh.axes)
         shape[mesh.position(axis)] = mesh.extent[axis]
-        here = np.zeros(mesh.extent[axis], bool)
-        here[index] = True
-        result = result & here.reshape(shape)
+        here = np.zeros(shape, bool)
+        here.flat[index] = True
+        result = np.logical_and(result, here)
     return result
 
 
@@ -143,8 +157,7 @@ def _owners(dim: Dim, split: Split, mesh: Mesh) -> Bools:
     parts = mesh.parts(split.axes)
     if not isinstance(dim, int):
         return np.ones(parts, bool)
-    owners: Bools = (owned(upper(dim), split, parts) >= 0).any(axis=1) if dim else np.zeros(parts, bool)
-    return owners
+    return np.asarray(owned(dim, split, parts).max(axis=1, initial=-1) >= 0)
 
 
 def _spread(per_part: NDArray[Number], split: Split, mesh: Mesh) -> NDArray[Number]:

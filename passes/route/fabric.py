@@ -81,10 +81,17 @@ class Sheet:
         return int(self.in_use(y.astype(np.int32), x.astype(np.int32)).max(initial=0))
 
     def find(
-        self, start: tuple[int, int], goal: tuple[int, int], allowed: int, walls: Sequence[tuple[IntArray, IntArray]]
+        self,
+        start: tuple[int, int],
+        goal: tuple[int, int],
+        allowed: int,
+        walls: Sequence[tuple[IntArray, IntArray]],
+        bends: int | None,
     ) -> Way | None:
-        """A short path between two routers (x, y) on one of the allowed colours, not through the walls (lists of y,
-        x)."""
+        """A short path between two routers (x, y) on one of the allowed colours, not through the walls (lists of y, x).
+
+        ``bends``: 2 for the quick search among paths with at most two bends, None for any.
+        """
         kept = [self.taken[y, x] for y, x in walls]
         ends = ((start[1], start[0]), (goal[1], goal[0]))
         own = [self.taken[end] for end in ends]
@@ -93,10 +100,9 @@ class Sheet:
         for end, before in zip(ends, own, strict=True):
             self.taken[end] = before
         try:
-            way = self._bent(start, goal, allowed)
-            return way if way is not None else self._around(start, goal, allowed)
+            return self._around(start, goal, allowed) if bends is None else self._bent(start, goal, allowed)
         finally:
-            for (y, x), before in reversed(list(zip(walls, kept, strict=True))):
+            for (y, x), before in zip(walls, kept, strict=True):
                 self.taken[y, x] = before
 
     def _window(self, start: tuple[int, int], goal: tuple[int, int], margin: int) -> tuple[int, int, int, int]:

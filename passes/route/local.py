@@ -74,21 +74,21 @@ def local_nets(
         for c in range(classes[i])
         if net.positions(slot)
     ]
-    colour, offset = _assign(region, items, list(patterns.values()), budget, switch_positions, share)
+    assigned = _assign(region, items, list(patterns.values()), budget, switch_positions, share)
+    place = {(item.pattern, item.slot, item.line_class): where for item, where in assigned.items()}
     nets, rows = [], []
     for i, (pattern, net) in enumerate(zip(patterns, line_nets, strict=True)):
         used = [s for s in range(net.slots) if net.positions(s)]
         slots = [s if s in used else used[0] for s in range(net.slots)]  # an idle slot repeats a used one's colours
-        chosen = tuple(colour[i, s, c] for s in slots for c in range(classes[i]))
+        chosen = np.array([[place[i, s, c] for c in range(classes[i])] for s in slots])
         nets.append(
             CollectiveNet(
-                region.id, pattern.along, pattern.group, pattern.root, pattern.kind, chosen,
-                pattern.level, pattern.stride, classes[i],
+                region.id, pattern.along, pattern.group, pattern.root, pattern.kind,
+                tuple(int(c) for c in chosen[..., 0].ravel()), pattern.level, pattern.stride, classes[i],
             )
         )  # fmt: skip
-        first = [[offset[i, s, c] for c in range(classes[i])] for s in slots]
-        rows.append(_expand(lines[pattern.along], net, np.reshape(chosen, (net.slots, -1)), np.array(first)))
-    return LocalNets(tuple(nets), tuple(rows), len(set(colour.values())))
+        rows.append(_expand(lines[pattern.along], net, chosen[..., 0], chosen[..., 1]))
+    return LocalNets(tuple(nets), tuple(rows), _colours(assigned))
 
 
 def _classes(region: Region, lines: Lines, net: LineNet) -> int:
@@ -122,34 +122,49 @@ def _jogs(lines: Lines) -> bool:
 
 def _assign(
     region: Region, items: Sequence[_Item], uses: Sequence[set[Use]], budget: int, switch_positions: int, share: bool
-) -> tuple[dict[tuple[int, int, int], int], dict[tuple[int, int, int], int]]:
-    """The colour and the first switch position of every item."""
-    share = share or len(items) > budget
-    colour: dict[tuple[int, int, int], int] = {}
-    offset: dict[tuple[int, int, int], int] = {}
-    tenants: list[list[_Item]] = []
-    for item in sorted(items, key=lambda i: -i.positions) if share else items:
+) -> dict[_Item, tuple[int, int]]:
+    """The colour and the first switch position of every item: each alone, or shared as little as the budget asks, or
+    tightly."""
+    for item in items:
         if item.positions > switch_positions:
             raise CompileError(
                 f"cannot route: a gather needs {item.positions} switch positions; the router has {switch_positions}",
                 where=f"region {region.id}",
                 hint="raise router.switch_positions",
             )
-        chosen = next(
-            (k for k, there in enumerate(tenants) if share and _may_join(item, there, uses, switch_positions)), None
-        )
-        if chosen is None:
-            chosen = len(tenants)
-            tenants.append([])
-        key = (item.pattern, item.slot, item.line_class)
-        colour[key], offset[key] = chosen, sum(t.positions for t in tenants[chosen])
-        tenants[chosen].append(item)
-    if len(tenants) > budget:
+    if len(items) <= budget and not share:
+        return {item: (colour, 0) for colour, item in enumerate(items)}
+    loose = _pack(items, uses, budget, switch_positions)
+    if _colours(loose) <= budget and not share:
+        return loose
+    tight = _pack(items, uses, 0, switch_positions)
+    if _colours(tight) > budget:
         raise CompileError(
-            f"cannot route: region {region.id} needs {len(tenants)} local colours of {budget}",
+            f"cannot route: region {region.id} needs {_colours(tight)} local colours of {budget}",
             hint="use chains in place of trees, fewer collective shapes per region, or more local colours",
         )
-    return colour, offset
+    return tight
+
+
+def _colours(assigned: Mapping[_Item, tuple[int, int]]) -> int:
+    return len({colour for colour, _ in assigned.values()})
+
+
+def _pack(
+    items: Sequence[_Item], uses: Sequence[set[Use]], alone: int, switch_positions: int
+) -> dict[_Item, tuple[int, int]]:
+    """Colours by first fit, after the first ``alone`` items that each begin a colour; those with most positions go
+    first."""
+    tenants: list[list[_Item]] = []
+    assigned: dict[_Item, tuple[int, int]] = {}
+    for item in sorted(items, key=lambda i: -i.positions):
+        fits = (k for k, there in enumerate(tenants) if _may_join(item, there, uses, switch_positions))
+        chosen = len(tenants) if len(tenants) < alone else next(fits, len(tenants))
+        if chosen == len(tenants):
+            tenants.append([])
+        assigned[item] = chosen, sum(t.positions for t in tenants[chosen])
+        tenants[chosen].append(item)
+    return assigned
 
 
 def _may_join(item: _Item, there: Sequence[_Item], uses: Sequence[set[Use]], switch_positions: int) -> bool:

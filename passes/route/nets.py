@@ -20,8 +20,11 @@ from .fabric import Sheet, Way
 from .lanes import Cut, Hook, by_length, hooks, lane_plans, middle
 from .rows import Packed, pack
 
+# Pairs of combs tried with paths of two bends, then with any path; plans of lanes tried; colours one stream may take.
 TRIES = 16
-PLANS = 5
+SEARCHES = 6
+PLANS = 6
+STREAM_COLOURS = 3
 NEAR_PORTS = 6
 HOST_LANE = (Cut(words=0),)  # one lane, of which nothing is estimated
 
@@ -78,14 +81,15 @@ class Weaver:
         Raises:
             Stuck: no number of lanes finds a way; nothing is taken.
         """
-        plans = [HOST_LANE] if self._host(group) else self._plans(group)
         blocked: Stuck | None = None
-        for plan in plans:
+        for plan in [HOST_LANE] if self._host(group) else self._plans(group):
             laid: list[Laid] = []
             try:
                 for cut in plan:
                     laid.append(self._lane(group, cut))
                     self.sheet.take(laid[-1].y, laid[-1].x, laid[-1].lane.colour)
+                    if len({each.lane.colour for each in laid}) > STREAM_COLOURS:
+                        raise Stuck(f"its lanes would take more than {STREAM_COLOURS} colours")
                 self._count_ports(laid)
                 return laid
             except Stuck as error:
@@ -105,32 +109,53 @@ class Weaver:
         return group.source is None or group.destination is None
 
     def _plans(self, group: Group) -> list[tuple[Cut, ...]]:
+        """The best plan, then ever fewer lanes the same way, then the others; one lane comes last."""
         assert group.source is not None and group.destination is not None
         plans = lane_plans(group.source, group.destination, self.max_lanes)
+        if len(plans[0]) == 1:
+            return plans[:1]
+        fewer = [p for p in plans if p[0].along == plans[0][0].along and p[0].dim == plans[0][0].dim]
+        fewer = sorted((p for p in fewer if len(p) <= len(plans[0])), key=lambda p: -len(p))
+        others = [p for p in plans if p not in fewer and len(p) > 1]
         alone = next(p for p in plans if len(p) == 1)
-        return [*[p for p in plans if len(p) > 1][: PLANS - 1], alone] if len(plans[0]) > 1 else [alone]
+        return [*[*fewer, *others][: PLANS - 1], alone]
 
     def _lane(self, group: Group, cut: Cut) -> Laid:
         source, destination = group.source, group.destination
         sources = self._hooks(source, destination, cut, sends=True)
         goals = self._hooks(destination, source, cut, sends=False)
-        best: tuple[int, Laid] | None = None
+        pairs = by_length(sources, goals)
+        if group.source is None and group.destination is None and len(self.ports) > 1:
+            pairs = [pair for pair in pairs if pair[1].at != pair[2].at]  # in by one port, out by another
         reasons: list[str] = []
-        for length, start, goal in by_length(sources, goals)[:TRIES]:
-            if best is not None and best[0] <= length:
-                break
-            if start.end == goal.end and len(self.ports) > 1:
-                continue  # from the host to the host: in by one port, out by another
-            combs = [self._comb(group, start), self._comb(group, goal)]
-            way = self._way(start, goal, combs, reasons)
-            if way is None:
-                continue
-            actual = start.depth + goal.depth + len(way.path) - 1
-            if best is None or actual < best[0]:
-                best = actual, _laid(start, goal, combs, way, cut)
-        if best is None:
+        laid = self._best(group, cut, pairs[:TRIES], reasons, bends=2)
+        if laid is None:
+            laid = self._best(group, cut, pairs[:SEARCHES], reasons, bends=None)
+        if laid is None:
             raise Stuck(max(reasons, key=reasons.count) if reasons else "no comb fits the switch positions of a router")
-        return best[1]
+        return laid
+
+    def _best(
+        self,
+        group: Group,
+        cut: Cut,
+        pairs: Sequence[tuple[int, Hook, Hook]],
+        reasons: list[str],
+        bends: int | None,
+    ) -> Laid | None:
+        """The shortest lane by any of the pairs of hooks, which stand in order of the least they could be."""
+        best: Laid | None = None
+        reached = 0
+        for length, start, goal in pairs:
+            if best is not None and reached <= length:
+                break
+            combs = [self._comb(group, start), self._comb(group, goal)]
+            way = self._way(start, goal, combs, reasons, bends)
+            if way is not None:
+                actual = start.depth + goal.depth + len(way.path) - 1
+                if best is None or actual < reached:
+                    best, reached = _laid(start, goal, combs, way, cut), actual
+        return best
 
     def _hooks(self, end: End | None, partner: End | None, cut: Cut, *, sends: bool) -> list[Hook]:
         if end is not None:
@@ -162,7 +187,9 @@ class Weaver:
         ends = {end.region.id: end.region for end in (group.source, group.destination) if end is not None}
         return self.comb(ends[hook.end.region], hook.end)
 
-    def _way(self, start: Hook, goal: Hook, combs: Sequence[Comb | None], reasons: list[str]) -> Way | None:
+    def _way(
+        self, start: Hook, goal: Hook, combs: Sequence[Comb | None], reasons: list[str], bends: int | None
+    ) -> Way | None:
         """The path between two hooks, or None with the reason noted."""
         source, _ = combs
         if source is not None and source.source_positions() > self.switch_positions:
@@ -184,8 +211,8 @@ class Weaver:
         if start.at == goal.at:
             return Way(np.array([start.at], np.int32), allowed.bit_length() - 1)
         walls = [(comb.y, comb.x) for comb in combs if comb is not None]
-        way = self.sheet.find(start.at, goal.at, allowed, walls)
-        if way is None:
+        way = self.sheet.find(start.at, goal.at, allowed, walls, bends)
+        if way is None and bends is None:
             reasons.append(
                 f"no path of live routers from {start.at} to {goal.at} has one colour free "
                 f"of the {allowed.bit_count()} free at both ends"

@@ -40,12 +40,14 @@ def colours(rows: Packed) -> IntArray:
 def settle(rows: Packed) -> Packed:
     """The same rows sorted; the positions of each (router, colour) counted from 0 without gaps."""
     rows = np.sort(rows)
-    place = rows >> _COLOUR
-    index = np.arange(len(rows))
-    first = np.ones(len(rows), bool)
-    first[1:] = place[1:] != place[:-1]
-    position = index - np.maximum.accumulate(np.where(first, index, 0))
-    return (rows & ~np.int64(7 << _POSITION)) | (position.astype(np.int64) << _POSITION)
+    again = np.zeros(len(rows), bool)
+    again[1:] = (rows[1:] ^ rows[:-1]) < (1 << _COLOUR)
+    at = np.flatnonzero(again)
+    # The n-th row in a run of repeated places follows n rows of the run: n is its distance from the run's first.
+    start = np.maximum.accumulate(np.where(~again[at - 1], at - 1, 0)) if len(at) else at
+    rows &= ~np.int64(7 << _POSITION)
+    rows[at] |= (at - start) << _POSITION
+    return rows
 
 
 def table(settled: Mapping[int, Packed], nets: Sequence[str]) -> RouterTable:
