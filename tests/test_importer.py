@@ -152,6 +152,19 @@ def test_transposed_weights_are_derived_not_computed(tmp_path: Path) -> None:
     assert imported.weights.sources[derived].origin == "transpose_10(w)"
 
 
+def test_a_weight_that_meets_constants_is_another_weight(tmp_path: Path) -> None:
+    """Norms that multiply by 1 + w: nothing is left to run, and still nothing was read."""
+    nodes = [
+        helper.make_node("Add", ["w", "one"], ["gain"], "gain"),
+        helper.make_node("Mul", ["x", "gain"], ["y"], "m"),
+    ]
+    tensors = {"w": np.arange(4, dtype=np.float32), "one": np.array(1, np.float32)}
+    imported = import_model(saved(model(nodes, {"x": (F32, [2, 4])}, ["y"], tensors), tmp_path))
+    (op,) = imported.graph.ops
+    assert op.kind == "mul" and op.inputs[1] is not None
+    assert np.array_equal(imported.weights.load(op.inputs[1]), [1, 2, 3, 4])
+
+
 def test_importing_the_package_does_not_import_onnx() -> None:
     code = "import sys, wafercc.importer; assert not {'onnx', 'onnx_ir'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

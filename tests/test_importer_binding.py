@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from importer_models import DATA, F32, I64, model, saved
+from importer_models import DATA, F32, I64, model, run_graph, saved
 from onnx import helper
 
 from wafercc.errors import ImportFailed
@@ -135,6 +136,15 @@ def test_an_attention_op_shows_its_cache(tmp_path: Path) -> None:
     assert imported.graph.states == {"old_k": "next_k", "old_v": "next_v"}
     assert [op.kind for op in imported.graph].count("kv_append") == 2
     assert shapes(imported)["old_v"] == "f32[1,2,n_past,8]"
+    rng = np.random.default_rng(3)
+    for n_past in (0, 1, 5, 14):
+        inputs = {
+            str(name): rng.standard_normal(imported.graph.types[name].at(n_past)).astype(np.float32)
+            for name in imported.graph.inputs
+        }
+        fixed = run_graph(import_model(path, Binding(inputs_like=inputs)), inputs)
+        for name, array in run_graph(imported, inputs, n_past).items():
+            assert np.array_equal(array, fixed[name]), (name, n_past)
 
 
 def test_contradictions_name_both_sides() -> None:
@@ -190,7 +200,7 @@ def test_a_context_without_a_cache_is_said_to_be_unused() -> None:
 
 
 def test_an_if_on_a_flag_of_the_model_is_resolved(tmp_path: Path) -> None:
-    def branch(name: str, op_type: str) -> object:
+    def branch(name: str, op_type: str) -> onnx.GraphProto:
         body = [helper.make_node(op_type, ["x"], [name], name)]
         return helper.make_graph(body, name, [], [helper.make_tensor_value_info(name, F32, [4])])
 
@@ -203,3 +213,16 @@ def test_an_if_on_a_flag_of_the_model_is_resolved(tmp_path: Path) -> None:
         proto = model(nodes, {"x": (F32, [4])}, ["y"], {"flag": np.array(flag)})
         graph = import_model(saved(proto, tmp_path)).graph
         assert [op.kind for op in graph] == [kind] and graph.ops[0].outputs == ("y",)
+
+
+def test_a_branch_that_is_not_taken_need_not_be_supported(tmp_path: Path) -> None:
+    def branch(name: str, op_type: str) -> onnx.GraphProto:
+        body = [helper.make_node(op_type, ["x"], [name], name)]
+        return helper.make_graph(body, name, [], [helper.make_tensor_value_info(name, F32, [4])])
+
+    then, other = branch("a", "Neg"), branch("b", "NonZero")
+    nodes = [helper.make_node("If", ["flag"], ["y"], "choice", then_branch=then, else_branch=other)]
+    taken, not_taken = (model(nodes, {"x": (F32, [4])}, ["y"], {"flag": np.array(flag)}) for flag in (True, False))
+    assert [op.kind for op in import_model(saved(taken, tmp_path)).graph] == ["neg"]
+    message = refusal(saved(not_taken, tmp_path), Binding())
+    assert message.startswith("node choice (If): 1 node of 1 unsupported op type: NonZero x1")

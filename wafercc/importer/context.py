@@ -18,7 +18,7 @@ from ..ir.graph import Attr, Op, OpId, TensorType, ValueName
 from ..ir.optable import spec_of
 from ..ir.weights import WeightSource
 from .content import Array, Ramp, Value, known_array, known_ramp, number, ramp_of
-from .fold import FOLD_ELEMENTS, fold
+from .fold import ELEMENTWISE, FOLD_ELEMENTS, fold
 from .nodes import Node, Tensor
 
 WeightStep = Callable[[Array], Array]
@@ -130,10 +130,29 @@ class Context:
         given = [v for v in operands if v is not None]
         if same := _unchanged(op, given, result):
             return same
-        if folded := self._folded(op, given, result):
-            return folded
+        if found := self._derived(op, operands, result) or self._folded(op, given, result):
+            return found
         names = tuple(None if v is None else self.tensor(v) for v in operands)
         return self._append(replace(op, inputs=names), result)
+
+    def _derived(self, op: Op, operands: Sequence[Value | None], result: TensorType) -> Value | None:
+        """A weight meeting known numbers, element by element, is another weight: computed when it is read."""
+        weights = [position for position, v in enumerate(operands) if v is not None and v.weight]
+        if op.kind not in ELEMENTWISE or len(weights) != 1:
+            return None
+        weight = operands[weights[0]]
+        others = [None if v is None else v.array for v in operands]
+        if weight is None or weight.shape != result.shape:
+            return None
+        if any(a is None or a.dtype == object for position, a in enumerate(others) if position != weights[0]):
+            return None
+
+        def step(array: Array) -> Array:
+            given = [array if position == weights[0] else other for position, other in enumerate(others)]
+            return spec_of(op).evaluate(op, given, 0)[0]
+
+        fixed = tuple(d for d in result.shape if isinstance(d, int))
+        return self.weight(weight, f"{op.kind}_{self._count}", step, fixed, result.dtype)
 
     def _folded(self, op: Op, given: Sequence[Value], result: TensorType) -> Value | None:
         try:

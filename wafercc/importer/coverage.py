@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from ..errors import ImportFailed
-from .nodes import Branch, Model, Node
+from .nodes import Node
 from .registry import LOWERINGS
 
 STRUCTURAL = {("", "If")}
 """Op types that the driver resolves itself."""
 
 
-def check_coverage(model: Model) -> None:
-    """Refuse a model that has ops nobody lowers, naming all of them at once.
+def check_coverage(nodes: Sequence[Node], where: str) -> None:
+    """Refuse nodes of types that nobody lowers, naming all of them at once; ``where`` is the file or the branch.
 
     Raises:
         ImportFailed: some op type is not supported.
     """
-    counts = Counter(_all_types(model.nodes))
+    counts = Counter((node.domain, node.op_type) for node in nodes)
     missing = {key: n for key, n in counts.items() if key not in LOWERINGS and key not in STRUCTURAL}
     if not missing:
         return
     supported = {key: n for key, n in counts.items() if key not in missing}
-    nodes, types = sum(missing.values()), len(missing)
+    total, types = sum(missing.values()), len(missing)
     raise ImportFailed(
-        f"{nodes} node{'s' if nodes != 1 else ''} of {types} unsupported op type{'s' if types != 1 else ''}: "
+        f"{total} node{'s' if total != 1 else ''} of {types} unsupported op type{'s' if types != 1 else ''}: "
         f"{_listed(missing)}; supported here: {_listed(supported) or 'none'}",
-        where=model.source.file,
+        where=where,
         hint="export without fused or quantised ops, or see docs/ops.md for adding one",
     )
-
-
-def _all_types(nodes: tuple[Node, ...]) -> list[tuple[str, str]]:
-    found = []
-    for node in nodes:
-        found.append((node.domain, node.op_type))
-        for value in node.attrs.values():
-            if isinstance(value, Branch):
-                found += _all_types(value.nodes)
-    return found
 
 
 def _listed(counts: dict[tuple[str, str], int]) -> str:

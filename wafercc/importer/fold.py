@@ -23,14 +23,17 @@ FOLD_ELEMENTS = 256
 
 Attrs = Mapping[str, Attr]
 
-_NUMBERS = frozenset(
+ELEMENTWISE = frozenset(
     {
         *("neg", "abs", "exp", "log", "sqrt", "reciprocal", "sin", "cos", "tanh", "sigmoid", "erf", "floor", "ceil"),
         *("sign", "not", "isnan", "relu", "silu", "cast", "add", "sub", "mul", "div", "pow", "max", "min", "mod", "eq"),
-        *("ne", "lt", "le", "gt", "ge", "and", "or", "xor", "where", "reshape", "transpose", "expand", "slice"),
-        *("concat", "gather", "gather_nd", "reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "cumsum"),
+        *("ne", "lt", "le", "gt", "ge", "and", "or", "xor", "where"),
     }
 )
+_NUMBERS = ELEMENTWISE | {
+    *("reshape", "transpose", "expand", "slice", "concat", "gather", "gather_nd", "cumsum"),
+    *("reduce_sum", "reduce_mean", "reduce_max", "reduce_min"),
+}
 
 
 def fold(op: Op, values: Sequence[Value], result: TensorType) -> Value | None:

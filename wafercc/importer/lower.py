@@ -32,7 +32,7 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     Raises:
         ImportFailed: an op, a dimension or a shape cannot be taken; see `import_model`.
     """
-    check_coverage(model)
+    check_coverage(model.nodes, model.source.file)
     states = find_states(model)
     bound = bind(model.inputs, states, binding)
     cx = Context({state.input: state.written for state in states})
@@ -87,6 +87,7 @@ def _branch(node: Node, cx: Context) -> None:
         raise node.fail("branches on what is computed from the model's data", hint=PAST_HINT)
     body = node.attrs["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
     assert isinstance(body, Branch)
+    check_coverage(body.nodes, node.where)
     for name, tensor in body.tensors.items():
         cx.values[name] = cx.add_tensor(tensor)
     _walk(sorted_nodes(body.nodes, frozenset(cx.values)), cx)

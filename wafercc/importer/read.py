@@ -93,7 +93,8 @@ def _opsets(proto: onnx.ModelProto, path: Path) -> dict[str, int]:
 
 
 def _structure(proto: onnx.ModelProto, path: Path) -> ir.Model:
-    """The parsed model with its local functions inlined."""
+    """The parsed model with its local functions inlined; declared types of inner values are inferred anew anyway."""
+    del proto.graph.value_info[:]
     try:
         model = ir.from_proto(proto)
         if model.functions:
