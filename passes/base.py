@@ -2,7 +2,7 @@
 
 A rewrite is a frozen dataclass, its options as fields, that turns a graph and its weights into a graph and weights
 that compute the same; where it changes nothing it returns the very same objects. The runner applies a tuple of them
-in order, again and again until a whole round changes nothing, and checks every graph that a rewrite changed.
+in order, again and again until a whole round changes nothing, and checks what comes out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
+from ..errors import ImportFailed
 from ..ir.evaluate import check
 from ..ir.graph import Graph
 from ..ir.weights import Weights
@@ -50,19 +51,18 @@ def run_rewrites(
     passes: Sequence[Rewrite],
     disabled: frozenset[str] = frozenset(),
     *,
-    checked: bool = __debug__,
+    checked: bool = False,
     seen: Callable[[str, Graph], None] | None = None,
 ) -> Rewritten:
     """Apply the rewrites in order, in rounds, until a round changes nothing.
 
-    ``disabled`` names rewrites to leave out; the graph computes the same without any of them. With ``checked`` every
-    changed graph is checked; ``seen(name, graph)`` is called with it, for printing.
-
-    Raises:
-        ImportFailed: a rewrite made a malformed graph (a bug), found by ``check``.
+    ``disabled`` names rewrites to leave out; the graph computes the same without any. The last graph is checked;
+    with ``checked`` every changed one is, which names the rewrite at fault: a malformed graph is a bug of ours, an
+    AssertionError. ``seen(name, graph)`` is called with each changed graph, for printing.
     """
     chosen = [p for p in passes if p.name not in disabled]
     runs: list[PassRun] = []
+    given = graph
     for _ in range(ROUNDS):
         before_round = graph, weights
         for rewrite in chosen:
@@ -71,9 +71,18 @@ def run_rewrites(
             runs.append(PassRun(rewrite.name, time.perf_counter() - start, len(before.ops), len(graph.ops)))
             if graph is not before:
                 if checked:
-                    check(graph)
+                    _check(graph, rewrite.name)
                 if seen is not None:
                     seen(rewrite.name, graph)
         if graph is before_round[0] and weights is before_round[1]:
             break
+    if graph is not given and not checked:
+        _check(graph, "one of the rewrites")
     return Rewritten(graph, weights, tuple(runs))
+
+
+def _check(graph: Graph, name: str) -> None:
+    try:
+        check(graph)
+    except ImportFailed as fault:
+        raise AssertionError(f"{name} made a malformed graph: {fault}") from fault

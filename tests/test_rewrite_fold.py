@@ -95,6 +95,13 @@ input %m: bool[3,1]
 %y: f32[3,2,2] = where(%full, %first, %s2)  @y
 return %y, %rest
 """
+TURNS = """
+graph turns
+input %x: f32[2,3,4]
+%a: f32[3,4,2] = transpose(%x, perm=[1,2,0])  @a
+%b: f32[4,3,2] = transpose(%a, perm=[1,0,2])  @b
+return %b
+"""
 NEUTRAL = """
 graph neutral
 input %x: f32[2,3]
@@ -204,6 +211,7 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
     "fold_arithmetic": (FoldConstants(), ARITHMETIC),
     "fold_literals": (FoldConstants(), LITERALS),
     "simplify_neighbours": (Simplify(), NEIGHBOURS),
+    "simplify_turns": (Simplify(), TURNS),
     "simplify_neutral": (Simplify(), NEUTRAL),
     "fold_weights": (FoldWeights(), WEIGHTS),
     "unflatten": (Unflatten(), GEMM),
@@ -219,6 +227,40 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
 def test_rewrite_turns_the_text_into_the_golden_one(name: str, golden: Callable[[str, str], None]) -> None:
     before, after, _, _ = applied(*EXAMPLES[name])
     golden(f"rewrite_{name}", shown(before, after))
+
+
+DIFFERENT_ROWS = """
+graph different_rows
+input %a: f32[2,6,4]
+input %b: f32[3,4,4]
+%fa: f32[12,4] = reshape(%a, shape=[12,4])  @fa
+%fb: f32[12,4] = reshape(%b, shape=[12,4])  @fb
+%y: f32[12,4] = add(%fa, %fb)  @y
+return %y
+"""
+REGROUPED = """
+graph regrouped
+input %x: f32[2,6,2]
+%r: f32[2,3,4] = reshape(%x, shape=[2,3,4])  @r
+%y: f32[2,4,3] = transpose(%r, perm=[0,2,1])  @y
+return %y
+"""
+OVERLAPPING = QKV.replace("start=6, step=1, count=4", "start=5, step=1, count=4").replace("count=6)", "count=10)")
+OVERLAPPING = OVERLAPPING.replace("f32[2,3,6] = slice", "f32[2,3,10] = slice")
+READ_WHOLE = QKV.replace("return %q, %k", "%other: f32[2,3,10] = exp(%all)  @other\nreturn %q, %k, %other")
+LEFT_ALONE: dict[str, tuple[Rewrite, str]] = {
+    "rows merged from other dimensions": (Unflatten(), DIFFERENT_ROWS),
+    "a reshape that cuts into what is transposed": (TransposeReshape(), REGROUPED),
+    "slices that overlap": (SplitProjection(), OVERLAPPING),
+    "a projection that is also read whole": (SplitProjection(), READ_WHOLE),
+    "a transpose that moves numbers": (UnitTranspose(), KEYS),
+}
+
+
+@pytest.mark.parametrize("what", LEFT_ALONE)
+def test_what_a_rewrite_must_not_touch_comes_back_as_it_was(what: str) -> None:
+    before, after, _, _ = applied(*LEFT_ALONE[what])
+    assert after == before
 
 
 # These change the shape of a matrix product, and with it the order in which BLAS sums.

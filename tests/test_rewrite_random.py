@@ -18,6 +18,7 @@ from wafercc.ir.optable import spec_of
 from wafercc.passes.base import run_rewrites
 from wafercc.passes.rewrite import STANDARD
 
+pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice")
 LARGEST = 200
 X, W, V = ValueName("x"), ValueName("w"), ValueName("v")
 
@@ -81,9 +82,12 @@ class Builder:
                 self.add("reshape", x, shape=(math.prod(shape[:-1]), *shape[-1:]))
             case "reshape":
                 equal = [t.shape for t in self.types.values() if t.elements == math.prod(shape)]
-                self.add("reshape", x, shape=draw(st.sampled_from([*equal, (*shape, 1), (1, *shape)])))
+                self.add("reshape", x, shape=draw(st.sampled_from([*equal, (*shape, 1), (1, *shape), shape[::-1]])))
+                if len(shape) == 3:
+                    self.add("transpose", [*self.types][-1], perm=(0, 2, 1))
             case "transpose":
                 self.add("transpose", x, perm=tuple(draw(st.permutations(range(len(shape))))))
+                self.add("transpose", [*self.types][-1], perm=tuple(draw(st.permutations(range(len(shape))))))
             case "expand":
                 self.add("expand", x, shape=draw(st.sampled_from([(2, *shape), shape, (2, *shape[1:])])))
             case "slice" if shape:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from rewriting import assert_same, random_weights, shown
@@ -135,7 +137,7 @@ def layer() -> tuple[Graph, Weights]:
 
 def test_an_exported_layer_becomes_the_layer_it_means(golden: Callable[[str, str], None]) -> None:
     graph, weights = layer()
-    after = run_rewrites(graph, weights, STANDARD)
+    after = run_rewrites(graph, weights, STANDARD, checked=True)
     golden("rewrite_standard_llama", shown(graph, after.graph))
     kinds = Counter(op.kind for op in after.graph)
     assert kinds["attention"] == 1 and kinds["rope"] == 2 and kinds["rms_norm"] == 1 and kinds["swiglu"] == 1
@@ -146,7 +148,7 @@ def test_an_exported_layer_becomes_the_layer_it_means(golden: Callable[[str, str
 @pytest.mark.parametrize("left_out", [frozenset({name}) for name in sorted(NAMES)] + [FUSIONS, NAMES])
 def test_any_rewrite_may_be_left_out(left_out: frozenset[str]) -> None:
     graph, weights = layer()
-    after = run_rewrites(graph, weights, STANDARD, left_out)
+    after = run_rewrites(graph, weights, STANDARD, left_out, checked=True)
     assert left_out.isdisjoint(run.name for run in after.runs)
     assert_same(graph, after.graph, weights, after.weights, 1e-5)
 
@@ -208,9 +210,27 @@ input %x: f32[4]
 %a: f32[4] = exp(%x)  @a
 %b: f32[4] = exp(%x)  @b
 %c: f32[4] = reshape(%x, shape=[4])  @c
-return %a, %b, %c
+%t: f32[4] = neg(%x)  @t
+%d: f32[4] = reshape(%t, shape=[4])  @d
+%e: f32[4] = reshape(%t, shape=[4])  @e
+return %a, %b, %c, %d, %e
 """
     graph = parse_graph(text)
     after = run_rewrites(graph, Weights(), STANDARD)
     assert after.graph.outputs == graph.outputs and OpId("c") in after.graph.op
     assert_same(graph, after.graph, Weights(), after.weights)
+
+
+@dataclass(frozen=True)
+class Broken:
+    name: ClassVar[str] = "broken"
+
+    def __call__(self, graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+        return graph.with_ops(graph.ops[1:]), weights
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_rewrite_that_breaks_the_graph_is_caught(checked: bool) -> None:
+    graph, weights = layer()
+    with pytest.raises(AssertionError, match="broken" if checked else "one of the rewrites"):
+        run_rewrites(graph, weights, (Broken(),), checked=checked)
