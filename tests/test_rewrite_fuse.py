@@ -252,6 +252,7 @@ input %see: bool[2,1,5,5]
 %y: f32[2,3,5,4] = where(%none, %zero, %o)  @y
 return %y
 """
+HIDDEN = GUARDED.replace("mul(%hidden, %low)", "where(%hide, %low, %zero)")
 HALF = """
 graph half
 input %q: f16[2,3,5,4]
@@ -286,6 +287,7 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
     "attention_capped": (FuseAttention(), CAPPED),
     "attention_biased": (FuseAttention(), BIASED),
     "attention_guarded": (FuseAttention(), GUARDED),
+    "attention_hidden": (FuseAttention(), HIDDEN),
     "attention_half": (FuseAttention(), HALF),
 }
 
@@ -355,6 +357,14 @@ UNLIKE: dict[str, tuple[Rewrite, str]] = {
         .replace("%q2:", "%see2: f32[2,3,5,5] = exp(%scores)  @see2\n%q2:"),
     ),
 }  # fmt: skip
+
+
+def test_a_choice_that_is_no_guard_stays_around_attention() -> None:
+    """Zero where every key is seen, instead of where none is."""
+    text = unlike(GUARDED, ("lt(%count, %one)", "lt(%one, %count)"))
+    before, after, weights, after_weights = applied(FuseAttention(), text)
+    assert {"attention", "where"} <= {op.kind for op in after}
+    assert_same(before, after, weights, after_weights, 2e-6)
 
 
 @pytest.mark.parametrize("what", UNLIKE)
