@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from test_route_walker import World, check, check_table, tiled
 
 from wafercc.errors import CompileError
-from wafercc.ir.block import AllGather, AllReduce, LocalName, ReduceAlgorithm, StepId
+from wafercc.ir.block import AllGather, AllReduce, LocalName, ReduceAlgorithm, RegionId, StepId
 from wafercc.ir.dtypes import DType
 from wafercc.ir.embedding import RegionEmbedding
 from wafercc.ir.layout import AxisName, Mesh
 from wafercc.ir.loops import Combine
-from wafercc.ir.program import EdgePort, Fan, Rect
+from wafercc.ir.program import EdgePort, Fan, Rect, Region
 from wafercc.passes.embed import embed
+from wafercc.passes.route.comb import comb_of
 from wafercc.silicon import DefectMap
 from wafercc.targets import Target, load
 
@@ -199,6 +200,28 @@ def test_a_region_at_the_edge_may_have_its_gate_at_the_port() -> None:
     routing = world.route()
     assert [len(s.lanes[0].path) for s in routing.streams] == [1, 1]
     check(world, routing)
+
+
+def test_a_port_between_the_rows_of_a_region_is_passed_over() -> None:
+    world = World(load("mesh:16x32"))
+    ys = np.array([y for y in range(4, 14) if y != 8])[:, None]
+    a = world.region(np.arange(10)[None, :], ys, Mesh.of([9], [10]), {"v": tiled((9, 10), "(y0,x0)")})
+    world.stream(None, a)
+    routing = world.route()
+    port = routing.streams[0].lanes[0].source
+    assert isinstance(port, EdgePort) and (port.x, port.y) != (0, 8)
+    check(world, routing)
+
+
+def test_columns_that_jog_spread_by_a_tree_whose_every_twig_leads_to_a_pe() -> None:
+    xs = np.array([[3, 4, 5], [2, 3, 4], [2, 3, 4]], np.int32)
+    ys = np.array([[0], [1], [2]], np.int32) + np.zeros((1, 3), np.int32)
+    comb = comb_of(Region(RegionId("r"), Rect(0, 2, 0, 4, 3), xs, ys), Fan(RegionId("r"), "x", 0, 2, 0, 1))
+    assert sorted(zip(comb.x[comb.pe].tolist(), comb.y[comb.pe].tolist(), strict=True)) == sorted(
+        (int(xs[p, q]), p) for p in range(3) for q in range(2)
+    )
+    assert (comb.pe | (comb.away > 0)).all()
+    assert comb.source_positions() <= 4
 
 
 def test_what_stays_in_one_region_and_layout_needs_no_lane() -> None:
