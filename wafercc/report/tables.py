@@ -35,7 +35,7 @@ def render(program: Runnable | PlacedProgram, console: Console, critical_path: b
 def print_head(facts: Mapping[str, Any], console: Console) -> None:
     """The program in a few lines: model, machine, defects, size, cycles, assumptions."""
     target, defects, pes, timing = (facts[key] for key in ("target", "defects", "pes", "timing"))
-    weights, colours = facts["weights"], facts["colours"]
+    weights = facts["weights"]
     lines = {
         "model": facts["model"],
         "target": f"{target['name']}, {target['width']} × {target['height']} PEs, {target['clock_ghz']} GHz",
@@ -43,8 +43,7 @@ def print_head(facts: Mapping[str, Any], console: Console) -> None:
         "PEs": f"{pes['used']:,} used of {pes['live']:,} alive ({pes['share_of_live']:.0%})",
         "weights": f"{weights['tensors']} tensors, {size(weights['bytes'])}; "
         f"{size(weights['bytes_on_pes'])} on the PEs with replicas and padding",
-        "colours": f"at most {colours['most_on_one_router']} of {colours['usable']} on one router; "
-        f"{colours['router_rows']:,} router settings",
+        "colours": f"{colours_line(facts)}; {facts['colours']['router_rows']:,} router settings",
     }
     if timing:
         lines["cycles"] = cycles_line(facts)
@@ -60,6 +59,12 @@ def dead_line(defects: Mapping[str, Any]) -> str:
     counts = [(defects[f"dead_{kind}s"], kind) for kind in ("core", "router", "link")]
     words = ", ".join(f"{n} dead {kind}{'s' if n != 1 else ''}" for n, kind in counts)
     return f"{words} ({defects['view']} view)"
+
+
+def colours_line(facts: Mapping[str, Any]) -> str:
+    """How crowded the busiest router is."""
+    colours = facts["colours"]
+    return f"at most {colours['most_on_one_router']} of {colours['usable']} on one router"
 
 
 def cycles_line(facts: Mapping[str, Any]) -> str:
@@ -116,8 +121,8 @@ def streams(facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def by_kind(facts: Mapping[str, Any]) -> Table | None:
-    """Cycles by kind of step."""
+def by_kind(facts: Mapping[str, Any], most: int = MOST_ROWS) -> Table | None:
+    """Cycles by kind of step, the largest first."""
     timing = facts["timing"]
     if not timing or timing["cycles"] is None:
         return None
@@ -125,11 +130,12 @@ def by_kind(facts: Mapping[str, Any]) -> Table | None:
     table = _table("kind", "steps", "on PEs", "in collectives", "share", title=title)
     rows = [(kind, row) for kind, row in timing["by_kind"].items() if row["busy_cycles"] + row["collective_cycles"]]
     total = sum(row["busy_cycles"] + row["collective_cycles"] for _, row in rows)
-    for kind, row in rows:
+    for kind, row in rows[:most]:
         share = (row["busy_cycles"] + row["collective_cycles"]) / total
         table.add_row(
             kind, str(row["steps"]), f"{row['busy_cycles']:,}", f"{row['collective_cycles']:,}", f"{share:.1%}"
         )
+    _rest(table, len(rows) - most)
     return table
 
 
@@ -206,4 +212,4 @@ def _table(*columns: str, title: str) -> Table:
 
 def _rest(table: Table, count: int) -> None:
     if count > 0:
-        table.add_row(f"... and {count} more (--json lists all)", *[""] * (len(table.columns) - 1))
+        table.add_row(f"... and {count} more (wafercc show --json lists all)", *[""] * (len(table.columns) - 1))
