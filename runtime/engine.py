@@ -8,7 +8,7 @@ Cost: a few numpy calls per step, whatever the number of PEs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,13 @@ from ..errors import RunError
 from ..ir.block import Block, Instance, InstanceId, LocalName, RegionId
 from ..ir.graph import ValueName
 from ..ir.layout import tile_shape
-from ..ir.program import Execute, PlacedProgram, Stream, Transfer
+from ..ir.program import Execute, PlacedProgram, Stream, StreamId, Transfer
 from .checks import Bound, check_inputs, check_weights
 from .clock import Delays, tile_bytes_of
 from .fabric import Collectives, Links
 from .geometry import Geometry, Grid
 from .machine import Machine, machine_of
-from .report import Gather, OpCycles, RegionUse, Report, Result, Segment, StreamUse
+from .report import Gather, InstanceCycles, OpCycles, RegionUse, Report, Result, Segment, StreamUse
 from .sram import Memory
 from .steps import Steps
 from .streams import End, Streams
@@ -131,6 +131,7 @@ class Run:
             load + read_back,
             self.values,
             tuple(self.ops),
+            tuple(self._instance(h) for h in self.held.values()),
             tuple(self._use(r) for r in self.regions),
             tuple(self.uses),
             tuple(self.gathers),
@@ -207,7 +208,7 @@ class Run:
             self._set_ready(self.held[name], local, zero if outside else arrive)
         elif not outside:
             self.last = self.tape.late(self.last, last)
-        start = 0 if ready is None else int(ready.cycle.min())
+        start = 0 if ready is None else int(ready.cycle.max())
         self.uses.append(StreamUse(stream.id, stream.value, words, start, int(last.cycle), stream.state))
         self._move(stream)
         return int(last.cycle)
@@ -324,6 +325,25 @@ class Run:
 
     # --- after
 
+    def _instance(self, held: Held) -> InstanceCycles:
+        name = held.instance.id
+        steps = [op for op in self.ops if op.instance == name]
+        on_the_way = [
+            use.end_cycle - use.start_cycle
+            for use, stream in ((u, self.program.stream[StreamId(u.stream)]) for u in self.uses)
+            if not use.state and stream.destination is not None and stream.destination[0] == name
+        ]
+        return InstanceCycles(
+            name,
+            held.instance.region,
+            sum(op.busy_cycles for op in steps),
+            sum(op.collective_cycles for op in steps),
+            max(on_the_way, default=0),
+            sum(op.wait_cycles for op in steps),
+            min((op.start_cycle for op in steps), default=0),
+            max((op.end_cycle for op in steps), default=0),
+        )
+
     def _use(self, region: RegionId) -> RegionUse:
         state, plan = self.regions[region], self.program.sram[region]
         return RegionUse(
@@ -348,7 +368,10 @@ class Run:
             if label.region and node.place >= 0:
                 columns = self.regions[RegionId(label.region)].geometry.shape[1]
                 pe = (node.place // columns, node.place % columns)
-            if node.cycle > before:
-                found.append(Segment(label.kind, label.name, label.region, pe, before, node.cycle, label.step))
+            piece = Segment(label.kind, label.name, label.region, pe, before, node.cycle, label.step)
+            if found and replace(found[-1], start_cycle=0, end_cycle=0) == replace(piece, start_cycle=0, end_cycle=0):
+                found[-1] = replace(found[-1], end_cycle=node.cycle)
+            elif piece.cycles:
+                found.append(piece)
             before = node.cycle
         return tuple(found)

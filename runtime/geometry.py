@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ir.layout import AxisName, Mesh
-from ..ir.program import EAST, NORTH, SOUTH, WEST, EdgePort, Fan, IntArray, Lane, PlacedProgram, Region
+from ..ir.program import EAST, NORTH, SOUTH, WEST, EdgePort, Fan, IntArray, PlacedProgram, Region
 from .tape import Times
 
 Ints = NDArray[np.int64]
@@ -66,12 +66,6 @@ class Grid:
         )
 
 
-def lane_wafer(lane: Lane, wafer_of: dict[str, int]) -> int:
-    """The wafer on which a lane's path runs."""
-    source = lane.source
-    return source.wafer if isinstance(source, EdgePort) else wafer_of[source.region]
-
-
 @dataclass(frozen=True)
 class Steps:
     """The steps between neighbours along one direction of a region.
@@ -83,6 +77,10 @@ class Steps:
     hops: Ints
     forward: Ints
     backward: Ints
+
+    def column(self, j: int) -> Steps:
+        """The steps of one column alone."""
+        return Steps(self.hops[:, [j]], self.forward[:, :, [j]], self.backward[:, :, [j]])
 
     def flipped(self) -> Steps:
         """Rows and columns exchanged."""
@@ -212,36 +210,38 @@ class Geometry:
 
     def comb(self, fan: Fan, users: Bools, inwards: bool) -> Comb:
         """The comb of a fan, as far as the PEs in ``users`` need it, towards the gate or away from it."""
-        tooth, trunk = (
-            (self.along_x, self.along_y) if fan.along == "y" else (self.along_y.flipped(), self.along_x.flipped())
-        )
-        mask = users if fan.along == "y" else users.T
-        teeth, width = mask.shape
-        along = _positions(tooth.hops, (teeth, width), 1)
-        down = _positions(trunk.hops, (teeth, width), 0)[:, fan.trunk]
-        to_trunk = abs(along - along[:, [fan.trunk]])
+        upright = fan.along == "y"
+        tooth = self.along_x if upright else self.along_y.flipped()
+        trunk = self.along_y if upright else self.along_x.flipped()
+        mask = users if upright else users.T
+        along = _positions(tooth.hops, mask.shape, 1)
+        down = _positions(trunk.hops, mask.shape, 0)[:, fan.trunk]
         to_gate = abs(down - down[fan.gate])
-        distance = to_trunk + to_gate[:, None]
-        ids: list[Ints] = []
-        away: list[Ints] = []
+        distance = abs(along - along[:, [fan.trunk]]) + to_gate[:, None]
         left, right = _beyond(mask, fan.trunk)
+        used_teeth = np.any(mask, axis=1, keepdims=True)
+        above, below = (used.T for used in _beyond(used_teeth.T, fan.gate))
+        spine = trunk.column(fan.trunk)
         near = np.minimum(distance[:, :-1], distance[:, 1:])
-        up, down_links = (tooth.forward, tooth.backward) if inwards else (tooth.backward, tooth.forward)
-        for used, links in ((left, up), (right, down_links)):
-            ids.append(links[:, used].ravel())
-            away.append(np.broadcast_to(near[used], (len(links), int(used.sum()))).ravel())
-        above, below = (used[0] for used in _beyond(np.any(mask, axis=1, keepdims=True).T, fan.gate))
-        near = np.minimum(to_gate[:-1], to_gate[1:])
-        up, down_links = (trunk.forward, trunk.backward) if inwards else (trunk.backward, trunk.forward)
-        for used, links in ((above, up), (below, down_links)):
-            ids.append(links[:, used, fan.trunk].ravel())
-            away.append(np.broadcast_to(near[used], (len(links), int(used.sum()))).ravel())
-        all_ids, all_away = np.concatenate(ids), np.concatenate(away)
-        real = all_ids > 0
-        return Comb(distance if fan.along == "y" else distance.T, all_ids[real], all_away[real])
+        near_spine = np.minimum(to_gate[:-1], to_gate[1:])[:, None]
+        found = [
+            _used(tooth.forward if inwards else tooth.backward, left, near),
+            _used(tooth.backward if inwards else tooth.forward, right, near),
+            _used(spine.forward if inwards else spine.backward, above, near_spine),
+            _used(spine.backward if inwards else spine.forward, below, near_spine),
+        ]
+        links, away = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return Comb(distance if upright else distance.T, links, away)
 
 
-def _positions(hops: Ints, shape: tuple[int, int], dimension: int) -> Ints:
+def _used(links: Ints, used: Bools, away: Ints) -> tuple[Ints, Ints]:
+    """The links ``[k, i, j]`` of the steps that are used, and how far their nearer end is from the gate."""
+    chosen = links[:, used]
+    distances = np.broadcast_to(away[used], chosen.shape)
+    return chosen[chosen > 0], distances[chosen > 0]
+
+
+def _positions(hops: Ints, shape: tuple[int, ...], dimension: int) -> Ints:
     """Hops from the first PE along one direction."""
     position = np.zeros(shape, np.int64)
     inner = (slice(None), slice(1, None)) if dimension else (slice(1, None), slice(None))

@@ -31,7 +31,8 @@ class OpCycles:
     """One step of one instance: cycles of its slowest PE, of its collective after the last PE joined, and spent
     waiting.
 
-    ``wait_cycles``: the longest that a PE stood idle between its previous step and this one.
+    A collective belongs to the op whose result it combines. ``wait_cycles``: the longest that a PE stood idle between
+    its previous step and this one. ``start_cycle``: the first PE's, ``end_cycle``: the last PE's.
     """
 
     instance: str
@@ -41,7 +42,25 @@ class OpCycles:
     busy_cycles: int = 0
     collective_cycles: int = 0
     wait_cycles: int = 0
+    start_cycle: int = 0
     end_cycle: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceCycles:
+    """One layer in its region: its steps added up, each at its slowest PE.
+
+    ``stream_cycles``: the longest that one of its inputs was on the way, from its last PE ready to its last word.
+    """
+
+    instance: str
+    region: str
+    busy_cycles: int
+    collective_cycles: int
+    stream_cycles: int
+    wait_cycles: int
+    start_cycle: int
+    end_cycle: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +81,7 @@ class RegionUse:
 
 @dataclass(frozen=True, slots=True)
 class StreamUse:
-    """One stream: its words, and the cycles in which it started to be ready and was done."""
+    """One stream: its words, when the last PE of its source was ready, and when its last word was there."""
 
     stream: str
     value: str
@@ -115,6 +134,7 @@ class Report:
     state_io_cycles: int
     values_executed: bool
     ops: tuple[OpCycles, ...]
+    instances: tuple[InstanceCycles, ...]
     regions: tuple[RegionUse, ...]
     streams: tuple[StreamUse, ...]
     gathers: tuple[Gather, ...]
@@ -153,6 +173,7 @@ class Report:
                 old.busy_cycles + op.busy_cycles,
                 old.collective_cycles + op.collective_cycles,
                 old.wait_cycles + op.wait_cycles,
+                min(old.start_cycle, op.start_cycle) if op.op in totals else op.start_cycle,
                 max(old.end_cycle, op.end_cycle),
             )
         return totals

@@ -54,6 +54,7 @@ class Steps:
         self.n_past, self.delays = n_past, delays
         self._durations: dict[tuple[str, str], Ints] = {}
         self._messages: dict[tuple[str, str], Message] = {}
+        self._makers: dict[str, dict[LocalName, str]] = {}
 
     # --- times
 
@@ -72,7 +73,9 @@ class Steps:
             case Compute():
                 return self._compute(step, instance, block, geometry, operands, free)
             case Narrow():
-                record = OpCycles(instance.id, step.id, step.id, "narrow")
+                begin, end = int(operands[0].cycle.min()), int(operands[0].cycle.max())
+                name = self._op_of(block, step)
+                record = OpCycles(instance.id, name, step.id, "narrow", start_cycle=begin, end_cycle=end)
                 return Timed({step.result: operands[0]}, free, np.zeros(geometry.shape, np.int64), record)
             case AllReduce() | AllGather():
                 return self._collective(step, instance, block, geometry, operands, free)
@@ -94,9 +97,16 @@ class Steps:
         label = Label("compute", step.op.id, geometry.region.id, step.id)
         end = self.tape.after(start, cycles, label, geometry.place)
         waited = np.where(cycles > 0, start.cycle - free.cycle, 0)
-        name = step.op.id
         record = OpCycles(
-            instance.id, name, step.id, step.op.kind, int(cycles.max()), 0, int(waited.max()), int(end.cycle.max())
+            instance.id,
+            step.op.id,
+            step.id,
+            step.op.kind,
+            int(cycles.max()),
+            0,
+            int(waited.max()),
+            int(start.cycle.min()),
+            int(end.cycle.max()),
         )
         # A PE that does not run the step stays free for the next one.
         runs = cycles > 0
@@ -113,7 +123,8 @@ class Steps:
     ) -> Timed:
         lines = geometry.lines(step.axes, block.mesh)
         own = self.tape.late(free, *operands)
-        label = Label("collective", step.id, geometry.region.id, step.id)
+        name = self._op_of(block, step)
+        label = Label("collective", name, geometry.region.id, step.id)
         gather = None
         if isinstance(step, AllReduce):
             how = (step.algorithm, step.root, step.group)
@@ -135,15 +146,27 @@ class Steps:
         end, freed = lines.scatter(done), self.tape.late(lines.scatter(busy), free)
         record = OpCycles(
             instance.id,
-            step.id,
+            name,
             step.id,
             kind,
             0,
             int(end.cycle.max() - own.cycle.max()),
             int((own.cycle - free.cycle).max()),
+            int(own.cycle.min()),
             int(end.cycle.max()),
         )
         return Timed(dict.fromkeys(step_outs(step), end), freed, np.zeros(geometry.shape, np.int64), record, gather)
+
+    def _op_of(self, block: Block, step: Step) -> str:
+        """The op whose result a collective or narrowing works on; the value's name if it is an input of the block."""
+        if block.name not in self._makers:
+            makers: dict[LocalName, str] = {}
+            for other in block.steps:
+                first = step_ins(other)[0] if step_ins(other) else None
+                op = other.op.id if isinstance(other, Compute) else makers.get(first, first) if first else ""
+                makers.update(dict.fromkeys(step_outs(other), op))
+            self._makers[block.name] = makers
+        return self._makers[block.name][step_outs(step)[0]]
 
     def _message(self, step: AllReduce, block: Block, lines: Lines) -> Message:
         """What each line sends; the PEs of a line hold equal tiles, so its first PE speaks for all."""

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RunError
-from ..ir.block import RegionId
 from ..ir.dims import at
 from ..ir.layout import Mesh, Tiled
 from ..ir.program import EdgePort, Fan, Lane, Stream
@@ -50,7 +49,6 @@ class Streams:
     def __init__(self, machine: Machine, grid: Grid, links: Links, tape: Tape, n_past: int) -> None:
         self.machine, self.grid, self.links, self.tape, self.n_past = machine, grid, links, tape, n_past
         self._ports: dict[EdgePort, Times] = {}
-        self._wafer: dict[RegionId, int] = {}
 
     def transfer(
         self, stream: Stream, source: End | None, ready: Times | None, target: End | None
