@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from two_regions import H, block_a, block_b, path, streams, tiled, two_regions
+from two_regions import H, X, block_a, block_b, path, streams, tiled, two_regions
 
 from wafercc.ir.block import AllReduce, Block, Compute, Narrow, Phase
 from wafercc.ir.layout import Mesh
@@ -132,6 +132,7 @@ def test_a_program_made_by_hand_passes() -> None:
 NAMES = [
     (lambda: in_step("a", 0, ins=("x", "none")), "block a, step mm: value none does not exist"),
     (lambda: in_step("a", 0, ins=("x",)), "op m.mm (matmul): phase local reads 1 values, the op has 2 operands"),
+    (lambda: replace(GOOD, blocks={"c": block_a(), "b": block_b()}), "block c: calls itself a"),
     (lambda: in_step("a", 1, axes=("x9",)), "block a, step sum: axis x9 is not of mesh"),
     (lambda: in_value("a", "h", "(y7,-)"), "block a, value h: axis y7 of layout (y7,-) is not of mesh"),
     (lambda: in_value("a", "h", "(y0,-) held:x0=5"), "block a, value h: held at x0=5, but x0 has 3"),
@@ -162,6 +163,7 @@ VALUES = [
     ),
     (lambda: in_step("a", 1, combine=Combine.MAX), "block a, step sum: combines max over x0, but part is"),
     (lambda: in_value("a", "h", "(-,-)"), "block a, step sum: changes more than the reduction"),
+    (lambda: in_step("a", 1, axes=("x0", "x0")), "block a, step sum: names an axis twice: x0 x0"),
     (lambda: in_step("a", 1, root=3), "block a, step sum: root 3 is outside its line of 3 PEs"),
     (lambda: replace(GOOD, instances=at(GOOD.instances, 0, weights={})), "parameter w is bound to nothing"),
     (lambda: in_weight(tiled=tiled(GOOD.weights["w"].tiled.type, "(-,x0)")), "instance ia: parameter w is"),
@@ -198,6 +200,10 @@ STREAMS = [
     (lambda: in_stream(1, value="g"), "stream sh (g): its source, h of instance ia, is bound to h"),
     (lambda: in_stream(0, type=H), "stream sx (x): is f32[2,2], its destination x is f32[2,6]"),
     (lambda: in_stream(1, source=("ia", "part")), "its source part is no source of instance ia"),
+    (lambda: in_stream(0, value="z"), "stream sx (z): is an input at the host, but the model has no such input"),
+    (lambda: replace(GOOD, outputs={}), "stream sy (y): is an output at the host, but the model has no such output"),
+    (lambda: replace(GOOD, outputs={"y": X}), "stream sy (y): is f32[2,2], the model's output is f32[2,6]"),
+    (lambda: in_stream(0, state=True), "stream sx (x): is marked as a cache, but the program names no such cache"),
     (lambda: in_stream(1, lanes=()), "stream sh (h): has no lanes, and its ends do not hold it in one place"),
     (lambda: in_stream(1, lanes=streams()[1].lanes[:1]), "its lanes end at element 1 of 2 in dimension 0"),
     (lambda: in_lane(1, 1, lo=0), "elements 1 to 0 of dimension 0 are carried twice"),
@@ -367,6 +373,6 @@ def test_streams_need_no_lanes_where_the_value_stays_in_place() -> None:
         instances=(*GOOD.instances, second),
         streams=(*GOOD.streams, stream, out),
         order=(*GOOD.order, Transfer("in place"), Execute("ic"), Transfer("out")),
-        outputs={"z": H},
+        outputs={"y": H, "z": H},
     )
     assert [str(v) for v in verify(program)] == []

@@ -21,6 +21,7 @@ from .violation import Violation
 
 RULE = 4
 Bools = NDArray[np.bool_]
+_MOST_LEVELS = 16  # a tree over more PEs than a wafer has in a line
 Pattern = tuple[str, str, int, int, int, int]  # along, kind, group, root, level, stride
 
 
@@ -84,14 +85,16 @@ def check_collectives(program: PlacedProgram, machine: Machine) -> Iterator[Viol
                 what = f"{kind} along {along} in groups of {group} with root {root}"
                 yield Violation(RULE, f"region {region}", f"{step} has no net {what}")
     for net in program.collectives:
-        if problem := _unusable(net, machine):
+        if problem := unusable(net, machine):
             yield Violation(RULE, net_name(net), problem)
 
 
-def _unusable(net: CollectiveNet, machine: Machine) -> str:
+def unusable(net: CollectiveNet, machine: Machine) -> str:
+    """Why a net has no meaning on this machine; empty if it has one."""
     wanted = (1 if net.kind == "broadcast" else 2) * net.classes
-    if min(net.group, net.classes, net.stride) < 1 or not 0 <= net.root < net.group or net.level < 0:
-        return f"its root {net.root} is not in its group of {net.group}, or a count is not positive"
+    positive = min(net.group, net.classes, net.stride) > 0 and 0 <= net.level < _MOST_LEVELS
+    if not positive or not 0 <= net.root < net.group:
+        return f"its root {net.root} is not in its group of {net.group}, or one of its counts is out of range"
     if len(net.colours) != wanted:
         return f"has {len(net.colours)} colours; {wanted} are needed"
     if any(not 0 <= colour < machine.colours for colour in net.colours):

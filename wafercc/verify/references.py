@@ -18,7 +18,9 @@ def check_references(program: PlacedProgram) -> Iterator[Violation]:
     yield from _unique("region", [r.id for r in program.regions])
     yield from _unique("instance", [i.id for i in program.instances])
     yield from _unique("stream", [s.id for s in program.streams])
-    for block in program.blocks.values():
+    for name, block in program.blocks.items():
+        if block.name != name:
+            yield Violation(RULE, f"block {name}", f"calls itself {block.name}")
         yield from _block(block)
     for key, weight in program.weights.items():
         yield from _layout(f"weight {key}", weight.tiled, weight.mesh)

@@ -18,19 +18,17 @@ def check_regions(program: PlacedProgram, machine: Machine) -> Iterator[Violatio
     """Rectangles inside the grid and disjoint; PEs inside their rectangle, live, in order; neighbours joined."""
     yield from _disjoint(program)
     for region in program.regions:
-        rect = region.rect
-        where = f"region {region.id}"
-        if not 0 <= rect.wafer < machine.wafers:
-            yield Violation(RULE, where, f"on wafer {rect.wafer}; there are {machine.wafers}")
-        elif min(rect.x, rect.y) < 0 or rect.x + rect.w > machine.width or rect.y + rect.h > machine.height:
-            yield Violation(RULE, where, f"its rectangle {rect} leaves the {machine.width}x{machine.height} grid")
-        else:
-            outside = list(_inside(region))
-            yield from outside
+        outside = tuple(_inside(region, machine))
+        yield from outside
+        if not outside:
             yield from _in_order(region)
-            if not outside:
-                yield from _alive(region, machine)
-                yield from _joined(region, machine)
+            yield from _alive(region, machine)
+            yield from _joined(region, machine)
+
+
+def sound(region: Region, machine: Machine) -> bool:
+    """Whether a region's lines can be walked: its PEs on the grid and in order."""
+    return not any(_inside(region, machine)) and not any(_in_order(region))
 
 
 def _disjoint(program: PlacedProgram) -> Iterator[Violation]:
@@ -46,13 +44,19 @@ def _disjoint(program: PlacedProgram) -> Iterator[Violation]:
         open_.append(region)
 
 
-def _inside(region: Region) -> Iterator[Violation]:
-    rect, x, y = region.rect, region.xs, region.ys
+def _inside(region: Region, machine: Machine) -> Iterator[Violation]:
+    """The rectangle on the wafer, every PE in the rectangle."""
+    where, rect, x, y = f"region {region.id}", region.rect, region.xs, region.ys
+    if x.shape != y.shape or x.ndim != 2 or not x.size:
+        yield Violation(RULE, where, f"its embedding has shapes {x.shape} and {y.shape}")
+        return
+    if not 0 <= rect.wafer < machine.wafers:
+        yield Violation(RULE, where, f"on wafer {rect.wafer}; there are {machine.wafers}")
+    if min(rect.x, rect.y) < 0 or rect.x + rect.w > machine.width or rect.y + rect.h > machine.height:
+        yield Violation(RULE, where, f"its rectangle {rect} leaves the {machine.width}x{machine.height} grid")
     out = (x < rect.x) | (x >= rect.x + rect.w) | (y < rect.y) | (y >= rect.y + rect.h)
-    if region.xs.shape != region.ys.shape or region.xs.ndim != 2 or not region.xs.size:
-        yield Violation(RULE, f"region {region.id}", f"its embedding has shapes {x.shape} and {y.shape}")
-    elif out.any():
-        yield Violation(RULE, f"region {region.id}", f"{pes(x[out], y[out])} outside its rectangle {rect}")
+    if out.any():
+        yield Violation(RULE, where, f"{pes(x[out], y[out])} outside its rectangle {rect}")
 
 
 def _in_order(region: Region) -> Iterator[Violation]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..ir.program import RAMP, EdgePort, Fan, Lane, PlacedProgram, RouterTable
-from .collectives import net_name, net_rows, pattern_of, users
+from .collectives import net_name, net_rows, pattern_of, unusable, users
 from .combs import Comb, comb_of, gate_of, lane_rows
 from .fabric import Ints, Trace, packed, place, ports, trace
 from .fabric import field as column
 from .machine import Machine
+from .regions import sound
 from .violation import Violation, pes
 
 RULE = 4
@@ -59,12 +60,14 @@ def check_routers(program: PlacedProgram, machine: Machine) -> Iterator[Violatio
             if not 0 <= lane.colour < machine.colours:
                 where = f"stream {stream.id} ({stream.value}) lane {i}"
                 yield Violation(RULE, where, f"colour {lane.colour}; usable are 0 to {machine.colours - 1}")
+    yield from _bounds(program.routers, machine)
+    if not all(sound(region, machine) for region in program.regions):
+        return  # rule 2 says why; lines of such regions cannot be walked
     nets = rebuilt(program, machine)
     rows, net, line = nets.joined()
     yield from _clashes(nets, rows, net, line)
     yield from _crossings(nets, rows, net)
     table = program.routers
-    yield from _bounds(table, machine)
     found = packed(table.wafer, table.y, table.x, table.colour, table.ins, table.outs)
     lost = ~np.isin(rows, found)
     for i in np.unique(net[lost]):
@@ -81,8 +84,7 @@ def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
     traces: dict[tuple[str, str], Trace] = {}
     use = users(program)
     for net in program.collectives:
-        base = 1 if net.kind == "broadcast" else 2
-        if len(net.colours) != base * net.classes or not 0 <= net.root < net.group or min(net.stride, net.classes) < 1:
+        if unusable(net, machine):
             continue
         region = program.region[net.region]
         key = (net.region, net.along)

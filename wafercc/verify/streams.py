@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from ..ir.block import Instance
 from ..ir.dims import Affine
+from ..ir.graph import TensorType, ValueName
 from ..ir.layout import Mesh, Tiled
 from ..ir.program import EAST, NORTH, SOUTH, WEST, EdgePort, Fan, Lane, PlacedProgram, Stream
 from .combs import gate_of
@@ -40,6 +41,7 @@ def check_deliveries(program: PlacedProgram, machine: Machine) -> Iterator[Viola
             yield Violation(RULE, f"output {value}", f"{leaves[value]} streams bring it to the edge, not one")
     for stream in program.streams:
         yield from _ends(program, stream)
+        yield from _host(program, stream)
 
 
 def check_lanes(program: PlacedProgram, machine: Machine) -> Iterator[Violation]:
@@ -92,6 +94,28 @@ def _ends(program: PlacedProgram, stream: Stream) -> Iterator[Violation]:
         in_place = len(tiles) == 2 and a.region == b.region and mesh == program.blocks[b.block].mesh
         if not in_place or not covers(first, last, mesh, frozenset()):
             yield Violation(RULE, where, "has no lanes, and its ends do not hold it in one place")
+
+
+def _host(program: PlacedProgram, stream: Stream) -> Iterator[Violation]:
+    """What the host writes is an input of the model, what it reads an output; a cache is one that the program names."""
+    where = f"stream {stream.id} ({stream.value})"
+    if stream.source is None:
+        yield from _signature(stream, where, program.inputs, frozenset(program.states), "input")
+    if stream.destination is None:
+        yield from _signature(stream, where, program.outputs, frozenset(program.states.values()), "output")
+    if stream.state and stream.source is not None and stream.destination is not None:
+        yield Violation(RULE, where, "is marked as a cache, but neither end is the host")
+
+
+def _signature(
+    stream: Stream, where: str, types: Mapping[ValueName, TensorType], caches: frozenset[ValueName], role: str
+) -> Iterator[Violation]:
+    if stream.value not in types:
+        yield Violation(RULE, where, f"is an {role} at the host, but the model has no such {role}")
+    elif types[stream.value] != stream.type:
+        yield Violation(RULE, where, f"is {stream.type}, the model's {role} is {types[stream.value]}")
+    if stream.state and stream.value not in caches:
+        yield Violation(RULE, where, f"is marked as a cache, but the program names no such cache {role}")
 
 
 def _shares(stream: Stream, where: str) -> Iterator[Violation]:

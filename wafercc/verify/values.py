@@ -116,6 +116,8 @@ def _relayout(block: Block, step: AllGather | Narrow, where: str, gathered: froz
 
 def _line(block: Block, where: str, axes: tuple[AxisName, ...], root: int) -> Iterator[Violation]:
     """The axes of a collective make lines of neighbours: all axes of one direction, or its minor ones."""
+    if len(set(axes)) < len(axes):
+        yield Violation(RULE, where, f"names an axis twice: {' '.join(axes)}")
     chosen = [axis for axis in block.mesh.axes if axis.name in axes and axis.extent > 1]
     if not chosen:
         return
