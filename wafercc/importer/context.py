@@ -109,6 +109,13 @@ class Context:
             )
         return tuple(d if isinstance(d, Affine) else int(d) for d in array.reshape(-1).tolist())
 
+    def dim(self, value: Value, node: Node, what: str) -> Dim:
+        """As `dims`, for one number."""
+        found = self.dims(value, node, what)
+        if len(found) != 1:
+            raise node.fail(f"{what} is {len(found)} numbers, not one")
+        return found[0]
+
     def ints(self, value: Value, node: Node, what: str) -> tuple[int, ...]:
         """As `dims`, for what must not depend on n_past either."""
         try:
@@ -280,7 +287,7 @@ PAST_HINT = "bind the past to a number with --shape, or export without branches 
 
 def _read(tensor: Tensor) -> Array:
     assert tensor.load is not None
-    return np.asarray(tensor.load()).reshape(tensor.shape)
+    return tensor.load()
 
 
 def _ramp_array(ramp: Ramp, shape: tuple[Dim, ...], dtype: DType) -> Array | None:

@@ -23,6 +23,10 @@ from .registry import LOWERINGS
 from .sort import sorted_nodes
 from .states import find_states
 
+MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError)
+"""What a lowering function may run into when a node's attributes and operands contradict the ONNX standard."""
+
+# Importing these files fills the registry.
 FAMILIES = (ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_scatter, ops_shape)
 
 
@@ -67,6 +71,10 @@ def _walk(nodes: Iterable[Node], cx: Context) -> None:
             made = LOWERINGS[node.domain, node.op_type](node, cx)
         except Undecided as problem:
             raise node.fail(str(problem), hint=PAST_HINT) from None
+        except MALFORMED as problem:
+            raise node.fail(
+                f"is malformed: {problem}", hint="onnxruntime would reject it too; export it again"
+            ) from problem
         results: Sequence[Value | None] = [made] if isinstance(made, Value) else made
         for position, name in enumerate(node.outputs):
             if name is None:
@@ -85,8 +93,9 @@ def _branch(node: Node, cx: Context) -> None:
     condition = cx.array(cx.input(node, 0))
     if condition is None or condition.dtype == object:
         raise node.fail("branches on what is computed from the model's data", hint=PAST_HINT)
-    body = node.attrs["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
-    assert isinstance(body, Branch)
+    body = node.attrs.get("then_branch" if bool(condition.all()) else "else_branch")
+    if not isinstance(body, Branch) or len(body.outputs) != len(node.outputs):
+        raise node.fail("lacks a branch, or the branch has other results than the node")
     check_coverage(body.nodes, node.where)
     for name, tensor in body.tensors.items():
         cx.values[name] = cx.add_tensor(tensor)

@@ -66,17 +66,25 @@ class Node:
         return position < len(self.outputs) and self.outputs[position] is not None
 
     def int_attr(self, name: str, default: int) -> int:
-        return int(self.attrs.get(name, default))
+        value = self.attrs.get(name, default)
+        if not isinstance(value, int):
+            raise self.fail(f"has {name} = {value!r}, not an integer")
+        return value
 
     def float_attr(self, name: str, default: float) -> float:
-        return float(self.attrs.get(name, default))
+        value = self.attrs.get(name, default)
+        if not isinstance(value, int | float):
+            raise self.fail(f"has {name} = {value!r}, not a number")
+        return float(value)
 
     def str_attr(self, name: str, default: str) -> str:
         return str(self.attrs.get(name, default))
 
     def ints_attr(self, name: str) -> tuple[int, ...] | None:
         value = self.attrs.get(name)
-        return None if value is None else tuple(int(v) for v in value)
+        if value is not None and not (isinstance(value, tuple) and all(isinstance(v, int) for v in value)):
+            raise self.fail(f"has {name} = {value!r}, not a list of integers")
+        return value
 
     def fail(self, message: str, hint: str = "") -> ImportFailed:
         """The error of this node, to be raised by the caller."""

@@ -170,7 +170,7 @@ def columns(cx: Context, node: Node, indices: Value, depth: int) -> list[Ramp] |
 def one_hot(node: Node, cx: Context) -> Value:
     """Where the index equals the position along the new axis, the on value; elsewhere the off value."""
     indices, values = cx.input(node, 0), cx.input(node, 2)
-    (depth,) = cx.dims(cx.input(node, 1), node, "the depth")
+    depth = cx.dim(cx.input(node, 1), node, "the depth")
     axis = axis_of(node, node.int_attr("axis", -1), indices.rank + 1)
     indices = convert(cx, indices, DType.I64)
     column = reshaped(cx, indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..ir.dims import Dim, Undecided
 from ..ir.dtypes import DType
-from .content import Ramp, Value, known_array, product
+from .content import Ramp, Value, known_array, number, product
 from .context import PAST_HINT, Context
 from .nodes import Node
 from .ops_elementwise import like
@@ -119,7 +119,7 @@ def _softmax(node: Node, cx: Context, x: Value, axis: int) -> Value:
 @lowers("CumSum")
 def cumsum(node: Node, cx: Context) -> Value:
     x = cx.input(node, 0)
-    (axis,) = cx.ints(cx.input(node, 1), node, "the axis")
+    axis = number(cx.dim(cx.input(node, 1), node, "the axis"))
     exclusive, reverse = (bool(node.int_attr(name, 0)) for name in ("exclusive", "reverse"))
     return cx.emit("cumsum", [x], {"axis": axis_of(node, axis, x.rank), "exclusive": exclusive, "reverse": reverse})
 
@@ -128,7 +128,7 @@ def cumsum(node: Node, cx: Context) -> Value:
 def trilu(node: Node, cx: Context) -> Value:
     """The triangle where column - row <= k (lower) or >= k (upper); zero elsewhere."""
     x, given = cx.input(node, 0), cx.optional(node, 1)
-    (k,) = (0,) if given is None else cx.dims(given, node, "the diagonal")
+    k = 0 if given is None else cx.dim(given, node, "the diagonal")
     kind = "ge" if node.int_attr("upper", 1) else "le"
     keep = triangle(cx, x.shape[-2], x.shape[-1], k, kind)
     zero = cx.fill(False, (), DType.BOOL) if x.dtype is DType.BOOL else like(cx, 0, x)

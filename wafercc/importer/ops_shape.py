@@ -48,7 +48,7 @@ def constant_of_shape(node: Node, cx: Context) -> Value:
     tensor = node.attrs.get("value")
     if tensor is None:
         return cx.fill(0.0, dims, DType.F32)
-    array = np.asarray(tensor.load()).reshape(())
+    array = tensor.load().reshape(())
     return cx.fill(array.item(), dims, from_numpy(array.dtype))
 
 
@@ -57,9 +57,9 @@ def range_(node: Node, cx: Context) -> Value:
     first = cx.input(node, 0)
     if first.dtype.is_float:
         return _float_range(node, cx, first.dtype)
-    (start,) = cx.dims(first, node, "the start")
-    (limit,) = cx.dims(cx.input(node, 1), node, "the limit")
-    (step,) = cx.ints(cx.input(node, 2), node, "the step")
+    start = cx.dim(first, node, "the start")
+    limit = cx.dim(cx.input(node, 1), node, "the limit")
+    step = number(cx.dim(cx.input(node, 2), node, "the step"))
     if step == 0:
         raise node.fail("has the step 0")
     try:

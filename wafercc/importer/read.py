@@ -7,6 +7,7 @@ rejects graphs that every engine runs (nodes out of order, contributed ops in th
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..errors import ImportFailed
 from ..ir.dtypes import DType
 from .external import check_external
 from .model import Source
-from .nodes import Branch, InputSpec, Model, Node, Tensor
+from .nodes import Array, Branch, InputSpec, Model, Node, Tensor
 from .sort import node_reads, sorted_nodes
 from .wire import damage
 
@@ -95,6 +96,9 @@ def _opsets(proto: onnx.ModelProto, path: Path) -> dict[str, int]:
 def _structure(proto: onnx.ModelProto, path: Path) -> ir.Model:
     """The parsed model with its local functions inlined; declared types of inner values are inferred anew anyway."""
     del proto.graph.value_info[:]
+    talk = logging.getLogger("onnx_ir.serde")
+    level = talk.level
+    talk.setLevel(logging.ERROR)  # what it warns of is refused here, in one message
     try:
         model = ir.from_proto(proto)
         if model.functions:
@@ -103,6 +107,8 @@ def _structure(proto: onnx.ModelProto, path: Path) -> ir.Model:
         cause = problem.__cause__ or problem
         reason = (str(cause).splitlines() or [""])[0] or type(cause).__name__
         raise ImportFailed(f"not a readable model: {reason}", where=str(path)) from None
+    finally:
+        talk.setLevel(level)
     return model
 
 
@@ -118,7 +124,7 @@ class _Reader:
         inputs = tuple(self.input(value) for value in graph.inputs if value.name not in tensors)
         known = frozenset(tensors) | {spec.name for spec in inputs}
         nodes = sorted_nodes(self.nodes(graph), known)
-        outputs = tuple(str(value.name) for value in graph.outputs)
+        outputs = tuple(_word(value.name) for value in graph.outputs)
         if not outputs:
             raise ImportFailed("the graph has no outputs", where=source.file)
         written = known.union(*(set(node.outputs) for node in nodes)) if nodes else known
@@ -128,7 +134,7 @@ class _Reader:
         return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source)
 
     def input(self, value: ir.Value) -> InputSpec:
-        name = str(value.name)
+        name = _word(value.name)
         if not isinstance(value.type, ir.TensorType):
             raise ImportFailed(f"has the type {value.type}, not a tensor", where=f"input {name}")
         if value.shape is None:
@@ -140,7 +146,7 @@ class _Reader:
         for name, value in graph.initializers.items():
             if value.const_value is None:
                 raise ImportFailed("is an initializer without content", where=f"tensor {name}")
-            found[name] = self.tensor(name, value.const_value)
+            found[name] = self.tensor(_word(name), value.const_value)
         return found
 
     def tensor(self, name: str, tensor: ir.TensorProtocol) -> Tensor:
@@ -152,18 +158,19 @@ class _Reader:
             if check_external(name, location, offset, length, self.folder, allow_missing=self.allow_missing) is None:
                 return Tensor(name, dtype, shape, None)
             tensor.base_dir = str(self.folder)
-        return Tensor(name, dtype, shape, tensor.numpy)
+        return Tensor(name, dtype, shape, lambda: _loaded(name, tensor, shape))
 
     def nodes(self, graph: ir.Graph) -> list[Node]:
         return [self.node(node, position) for position, node in enumerate(graph)]
 
     def node(self, node: ir.Node, position: int) -> Node:
-        domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
-        name = node.name or f"{node.op_type}_{position}"
-        attrs = {attr.name: self.attribute(name, attr) for attr in node.attributes.values()}
+        domain, op_type = _word(node.domain), _word(node.op_type)
+        domain = "" if domain in DEFAULT_DOMAINS else domain
+        name = _word(node.name) or f"{op_type}_{position}"
+        attrs = {_word(attr.name): self.attribute(name, attr) for attr in node.attributes.values()}
         version = node.version if node.version is not None else self.opsets.get(domain, 1)
         inputs, outputs = _names(node.inputs), _names(node.outputs)
-        return Node(name, domain, node.op_type, inputs, outputs, attrs, version)
+        return Node(name, domain, op_type, inputs, outputs, attrs, version)
 
     def attribute(self, node: str, attr: ir.Attr) -> Any:
         match attr.type:
@@ -171,7 +178,7 @@ class _Reader:
                 return self.tensor(f"{attr.name} of node {node}", attr.value)
             case ir.AttributeType.GRAPH:
                 graph: ir.Graph = attr.value
-                outputs = tuple(str(value.name) for value in graph.outputs)
+                outputs = tuple(_word(value.name) for value in graph.outputs)
                 return Branch(tuple(self.nodes(graph)), outputs, self.tensors(graph))
             case ir.AttributeType.INTS | ir.AttributeType.FLOATS | ir.AttributeType.STRINGS:
                 return tuple(attr.value)
@@ -202,8 +209,31 @@ def _trimmed(nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> tuple[Node, .
     )
 
 
+def _loaded(name: str, tensor: ir.TensorProtocol, shape: tuple[int, ...]) -> Array:
+    """The numbers of a tensor.
+
+    Raises:
+        ImportFailed: the bytes stored for it are not what its type and shape need.
+    """
+    try:
+        return tensor.numpy().reshape(shape)
+    except (ValueError, TypeError, OSError) as problem:
+        raise ImportFailed(
+            f"cannot be read: {problem}", where=f"tensor {name}", hint="export the model again"
+        ) from None
+
+
 def _names(values: Iterable[ir.Value | None]) -> tuple[str | None, ...]:
-    return tuple(value.name if value is not None and value.name else None for value in values)
+    return tuple(_word(value.name) if value is not None and value.name else None for value in values)
+
+
+def _word(name: str | bytes | None) -> str:
+    """A name of the model; protobuf gives bytes where they are not UTF-8."""
+    if isinstance(name, bytes):
+        raise ImportFailed(
+            f"the name {name!r} is not valid text", where="model", hint="the file is damaged: copy it again"
+        )
+    return name or ""
 
 
 def _dim(dim: int | ir.SymbolicDim) -> int | str | None:
