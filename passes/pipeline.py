@@ -3,12 +3,13 @@
     model.onnx - importer -> Graph - rewrites -> Graph - partition, size, layout -> blocks - place -> Placement
                - embed -> Embedding - route -> Routing - schedule, lower -> PlacedProgram
 
-Each line of `compile_graph` is one stage. Where defects leave too little room, or nets too few colours, the next smaller
-size plan is tried; the last refusal is the answer if none works.
+Where defects leave too little room, or nets too few colours, the next smaller size plan is tried: first with straight
+columns only, which leave most colours free, then with jogs. The first refusal is the answer if none works.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -34,7 +35,7 @@ from wafercc.targets import load as load_target
 from wafercc.version import __version__
 
 from .base import run_rewrites
-from .embed import Embed
+from .embed import REACH, Embed
 from .layout import SolvedBlock
 from .lower import make_instances, stream_demands
 from .options import Options
@@ -111,9 +112,10 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
     size = Size(options.region)
     live = machine.defects.alive(0).cores
     refusal: CompileError | None = None
-    for plan in size(partition, machine.target, live):
+    plans = list(size(partition, machine.target, live))
+    for reach, plan in itertools.product((0, REACH), plans):
         try:
-            mapped = carry_through(partition, plan, size, rewritten.weights, options, machine)
+            mapped = carry_through(partition, plan, reach, size, rewritten.weights, options, machine)
         except CompileError as problem:
             refusal = refusal or problem
             continue
@@ -123,13 +125,19 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
 
 
 def carry_through(
-    partition: Partition, plan: SizePlan, size: Size, weights: Weights, options: Options, machine: Machine
+    partition: Partition,
+    plan: SizePlan,
+    reach: int,
+    size: Size,
+    weights: Weights,
+    options: Options,
+    machine: Machine,
 ) -> Mapped:
     """Place, embed, lay out and route one size plan."""
     target, defects = machine.target, machine.defects
     request = place_request(partition, plan)
-    placement = Place(seed=options.seed)(request, target, defects)
-    embedding = Embed()(placement, defects)
+    placement = Place(seed=options.seed, reach=reach)(request, target, defects)
+    embedding = Embed(reach)(placement, defects)
     regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)
     blocks = size.solve(partition, plan, target)
     instances, tiles = make_instances(partition, blocks, weights)

@@ -26,7 +26,7 @@ from .layout import Search, Solution, SolvedBlock, emit
 from .partition import cheap_values
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-SHRINK = (1.0, 0.95, 0.9, 0.84, 0.75, 0.66, 0.5)
+SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
 QUICK = Search(tries=10, early_tries=3)
 
 MeshShape = tuple[int, int]

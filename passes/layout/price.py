@@ -16,7 +16,7 @@ from wafercc.ir.dtypes import DType
 from wafercc.ir.graph import TensorType
 from wafercc.ir.layout import AxisName, Layout, Mesh
 from wafercc.ir.optable import Work
-from wafercc.targets import Target
+from wafercc.targets import Target, cost
 
 from .relayout import Move
 from .strategy import full_tile
@@ -33,41 +33,31 @@ class Reduction:
 
 def local_cycles(work: Work, dtype: DType, target: Target) -> int:
     """Cycles of one local kernel on its fullest PE; 0 for a kernel with nothing to do."""
-    macs, simple, special = int(work.macs), int(work.simple), int(work.special)
-    if not macs and not simple and not special:
-        return 0
-    pe = target.pe
-    return (
-        pe.task_cycles
-        + math.ceil(macs / pe.macs_per_cycle[dtype])
-        + math.ceil(simple / pe.simple_per_cycle[dtype])
-        + math.ceil(special * pe.special_cycles)
-    )
+    return cost.local(target, work, dtype).total
 
 
 @lru_cache(maxsize=65_536)
 def all_reduce(parts: int, words: int, target: Target) -> Reduction:
     """The cheapest all-reduce of ``words`` over a line of ``parts`` PEs with its root in the middle, then multicast."""
-    ramp = target.router.ramp_cycles
-    step = 2 * ramp + 2
-    half = parts // 2
-    back = words + half + 2 * ramp
-    chain = words + step * half + ramp
-    options = [Reduction(ReduceAlgorithm.CHAIN, 0, chain + back)]
-    levels = max(1, math.ceil(math.log2(max(parts - half, 1) + (half > 0)))) if parts > 1 else 0
-    if 1 < parts <= 32:
-        tree = levels * (words + 2 * ramp + 1) + half
-        options.append(Reduction(ReduceAlgorithm.TREE, 0, tree + back))
-    group = max(2, math.isqrt(parts))
-    if parts > 8:
-        two = 2 * words + half + (2 * ramp + 1) * (group // 2 + math.ceil(half / group)) + half
-        options.append(Reduction(ReduceAlgorithm.TWO_PHASE, group, two + back))
-    return min(options, key=lambda r: r.cycles)
+    half = parts // 2 + 1
+    group = _group(parts, parts // 2)
+    options = [
+        (cost.chain_reduce(target, words, half), ReduceAlgorithm.CHAIN, 0),
+        (cost.tree_reduce(target, words, half), ReduceAlgorithm.TREE, 0),
+    ]
+    if group:
+        options.append((cost.two_phase_reduce(target, words, half, group), ReduceAlgorithm.TWO_PHASE, group))
+    reduced, algorithm, size = min(options, key=lambda option: option[0].total)
+    # Both halves arrive on the root's one ramp.
+    back = cost.broadcast(target, words, half).total + (words if parts > 2 else 0)
+    return Reduction(algorithm, size, reduced.total + back)
 
 
-def all_gather(parts: int, words: int, target: Target) -> int:
-    """Collecting ``words`` from each of ``parts`` PEs in turn at the middle, and multicasting them back."""
-    return parts * words + parts + 4 * target.router.ramp_cycles + 1
+def _group(parts: int, root: int) -> int:
+    """The group size nearest the square root of half the line that leaves every group its leader; 0 if there is none."""
+    wanted = cost.best_group(parts // 2 + 1)
+    sizes = [s for s in range(2, parts // 2 + 1) if parts % s == 0 or parts % s > root % s]
+    return min(sizes, key=lambda s: (abs(s - wanted), s), default=0)
 
 
 def words_of(kind: TensorType, layout: Layout, mesh: Mesh) -> int:
@@ -82,7 +72,7 @@ def moves_cycles(kind: TensorType, have: Layout, moves: Sequence[Move], mesh: Me
         if move.gather:
             parts = mesh.parts(move.gather)
             distinct = min(parts * words_of(kind, current, mesh), words_of(kind, move.layout, mesh))
-            total += max(distinct, 1) + parts + 4 * target.router.ramp_cycles + 1
+            total += cost.all_gather(target, max(1, -(-distinct // parts)), parts).total
         else:
             copied = math.prod(full_tile(kind, move.layout, mesh))
             total += local_cycles(Work(simple=copied), kind.dtype, target)
