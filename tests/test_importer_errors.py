@@ -199,3 +199,51 @@ def test_a_past_whose_use_is_not_affine_is_refused_at_a_capacity_but_not_at_a_nu
     assert message.startswith("node the_slice (Slice): the slice of dimension 2 depends on n_past")
     assert "bind the past to a number with --shape" in message
     import_model(path, Binding(shapes={"past_key_values.0.key": (1, 2, 5, 4)}))
+
+
+def weightless_llama() -> bytes:
+    """The recorded graph with its larger tensors moved to an absent file: 12 KB that are mostly structure."""
+    proto = onnx.load(str(DATA / "llama-dyn23.onnx"))
+    for item in proto.graph.node:
+        del item.metadata_props[:]
+    del proto.graph.value_info[:]
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) > 256:
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="absent.bin")
+    return proto.SerializeToString()
+
+
+def test_damaged_bytes_never_give_anything_but_a_clear_refusal(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    whole, path, refused = weightless_llama(), tmp_path / "model.onnx", 0
+    for _ in range(120):
+        damaged = bytearray(whole)
+        for position in rng.integers(0, len(whole), 3):
+            damaged[position] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            import_model(path, allow_missing_weights=True)
+        except ImportFailed as problem:
+            assert problem.message
+            refused += 1
+    assert 60 < refused < 120
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"axis": 1.5}, "node the_softmax (Softmax): has axis = 1.5, not an integer"),
+        ({"axis": 7}, "node the_softmax (Softmax): has the axis 7, but its operand has rank 2"),
+    ],
+)
+def test_attributes_that_break_the_standard_are_refused(attrs: dict[str, object], message: str, tmp_path: Path) -> None:
+    proto = model([node("Softmax", ["x"], ["y"], **attrs)], {"x": (F32, [2, 3])}, ["y"])
+    assert refusal(saved(proto, tmp_path)) == message
+
+
+def test_a_tensor_with_fewer_bytes_than_its_shape_is_refused(tmp_path: Path) -> None:
+    proto = model([node("Reshape", ["x", "s"], ["y"])], {"x": (F32, [2, 3])}, ["y"], {"s": np.array([3, 2])})
+    proto.graph.initializer[0].raw_data = b"\x03" * 9
+    assert refusal(saved(proto, tmp_path)).startswith("tensor s: cannot be read: ")
