@@ -46,7 +46,7 @@ class Route:
     """
 
     max_lanes: int | None = None
-    local_colours: int = 12
+    local_colours: int = 15
     rounds: int = 9
     pack_round: int = 3
     single_round: int = 6

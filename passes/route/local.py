@@ -1,9 +1,7 @@
 """Local: the collective nets of one region, their colours, and their router rows.
 
-Every slot of every pattern takes a colour of its own, from 0 up; where jogs make two lines meet at a router, lines
-alternate between *classes* of colours. If that takes more colours than the budget, patterns that no step uses together
-share a colour at different switch positions (the steps of a region run one after another, so each PE moves its switches
-between them).
+The patterns its steps need are spread over all lines of the region at once. Where jogs make two lines meet at a router,
+lines alternate between *classes* of colours, so that no router has two configurations on one.
 """
 
 from __future__ import annotations
@@ -18,8 +16,9 @@ from wafercc.errors import CompileError
 from wafercc.ir.block import Block
 from wafercc.ir.program import RAMP, CollectiveNet, Region
 
+from .colours import Threading, assign, colours, joined_slots, line_classes
 from .lines import Along, Lines, check_alive, lines_of
-from .patterns import BACK, FRONT, LineNet, Use, line_net, patterns_of
+from .patterns import BACK, FRONT, LineNet, Pattern, line_net, patterns_of
 from .rows import Packed, pack
 
 MOST_CLASSES = 8
@@ -32,16 +31,6 @@ class LocalNets:
     nets: tuple[CollectiveNet, ...]
     rows: tuple[Packed, ...]
     colours: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One colour to assign: a slot and class of a pattern, and the switch positions it takes."""
-
-    pattern: int
-    slot: int
-    line_class: int
-    positions: int
 
 
 def local_nets(
@@ -60,116 +49,61 @@ def local_nets(
         CompileError: neighbours are cut off, or the budget of colours is too small even with switches.
     """
     patterns = patterns_of(blocks, region.id)
+    if not patterns:
+        return LocalNets((), (), 0)
     lines: dict[Along, Lines] = {}
     for along in ("x", "y"):
         if any(p.along == along for p in patterns):
             lines[along] = lines_of(region, along)
             check_alive(region, lines[along], along, links)
-    line_nets = [line_net(p, lines[p.along].length) for p in patterns]
-    classes = [_classes(region, lines[p.along], net) for p, net in zip(patterns, line_nets, strict=True)]
-    items = [
-        _Item(i, slot, c, net.positions(slot))
-        for i, net in enumerate(line_nets)
-        for slot in range(net.slots)
-        for c in range(classes[i])
-        if net.positions(slot)
-    ]
-    assigned = _assign(region, items, list(patterns.values()), budget, switch_positions, share)
-    place = {(item.pattern, item.slot, item.line_class): where for item, where in assigned.items()}
+    threadings = [[_threading(region, lines[p.along], p, slim) for p in patterns] for slim in (False, True)]
+    threading, places = assign(region.id, threadings, list(patterns.values()), budget, switch_positions, share)
+    by_slot = {(t.pattern, t.slot, t.line_class): place for t, place in places.items()}
     nets, rows = [], []
-    for i, (pattern, net) in enumerate(zip(patterns, line_nets, strict=True)):
-        used = [s for s in range(net.slots) if net.positions(s)]
-        slots = [s if s in used else used[0] for s in range(net.slots)]  # an idle slot repeats a used one's colours
-        chosen = np.array([[place[i, s, c] for c in range(classes[i])] for s in slots])
+    for i, (pattern, each) in enumerate(zip(patterns, threading, strict=True)):
+        chosen = np.array([[by_slot[i, slot, c] for c in range(each.classes)] for slot in each.joined])
+        colour, first = chosen[..., 0], chosen[..., 1] + np.array(each.offset)[:, None]
         nets.append(
             CollectiveNet(
                 region.id, pattern.along, pattern.group, pattern.root, pattern.kind,
-                tuple(int(c) for c in chosen[..., 0].ravel()), pattern.level, pattern.stride, classes[i],
+                tuple(int(c) for c in colour.ravel()), pattern.level, pattern.stride, each.classes,
             )
         )  # fmt: skip
-        rows.append(_expand(lines[pattern.along], net, chosen[..., 0], chosen[..., 1]))
-    return LocalNets(tuple(nets), tuple(rows), _colours(assigned))
+        rows.append(_expand(lines[pattern.along], each.net, colour, first))
+    return LocalNets(tuple(nets), tuple(rows), colours(places))
 
 
-def _classes(region: Region, lines: Lines, net: LineNet) -> int:
-    """The least number of classes such that no two lines of one class use a router on one colour."""
+def _threading(region: Region, lines: Lines, pattern: Pattern, slim: bool) -> Threading:
+    """The threads of a pattern, with the least number of classes that keeps its lines apart.
+
+    Raises:
+        CompileError: no reasonable number does.
+    """
+    net = line_net(pattern, lines.length)
+    joined, offset = joined_slots(pattern, net, slim=slim)
     if not _jogs(lines):
-        return 1
-    routers, line = [], []
+        return Threading(net, joined, offset, 1)
+    routers, owners = [], []
     for slot in range(net.slots):
         at = np.flatnonzero((net.outs[slot] != 0).any(axis=0))
         passing = net.flow[slot][lines.hop_edge] != 0
-        key = (lines.y.astype(np.int64) << 12 | lines.x) * net.slots + slot
-        hop_key = (lines.hop_y.astype(np.int64) << 12 | lines.hop_x) * net.slots + slot
+        key = (lines.y.astype(np.int64) << 12 | lines.x) * net.slots + joined[slot]
+        hop_key = (lines.hop_y.astype(np.int64) << 12 | lines.hop_x) * net.slots + joined[slot]
         routers += [key[:, at].ravel(), hop_key[passing]]
-        line += [np.repeat(np.arange(lines.count), len(at)), lines.hop_line[passing]]
-    router, owner = np.concatenate(routers), np.concatenate(line)
-    for classes in range(1, MOST_CLASSES + 1):
-        used = router * classes + owner % classes
-        if len(np.unique(used)) == len(used):
-            return classes
-    raise CompileError(
-        f"cannot route: its jogs join more than {MOST_CLASSES} neighbouring columns at one router",
-        where=f"region {region.id}",
-        hint="embed it with a smaller reach",
-    )
+        owners += [np.repeat(np.arange(lines.count), len(at)), lines.hop_line[passing]]
+    classes = line_classes(np.concatenate(routers), np.concatenate(owners), MOST_CLASSES)
+    if classes is None:
+        raise CompileError(
+            f"cannot route: its jogs join more than {MOST_CLASSES} neighbouring columns at one router",
+            where=f"region {region.id}",
+            hint="embed it with a smaller reach",
+        )
+    return Threading(net, joined, offset, classes)
 
 
 def _jogs(lines: Lines) -> bool:
     """Whether any line turns."""
     return bool((lines.x != lines.x[:, :1]).any() and (lines.y != lines.y[:, :1]).any())
-
-
-def _assign(
-    region: Region, items: Sequence[_Item], uses: Sequence[set[Use]], budget: int, switch_positions: int, share: bool
-) -> dict[_Item, tuple[int, int]]:
-    """The colour and the first switch position of every item: each alone, or shared as little as the budget asks, or
-    tightly."""
-    for item in items:
-        if item.positions > switch_positions:
-            raise CompileError(
-                f"cannot route: a gather needs {item.positions} switch positions; the router has {switch_positions}",
-                where=f"region {region.id}",
-                hint="raise router.switch_positions",
-            )
-    if len(items) <= budget and not share:
-        return {item: (colour, 0) for colour, item in enumerate(items)}
-    loose = _pack(items, uses, budget, switch_positions)
-    if _colours(loose) <= budget and not share:
-        return loose
-    tight = _pack(items, uses, 0, switch_positions)
-    if _colours(tight) > budget:
-        raise CompileError(
-            f"cannot route: region {region.id} needs {_colours(tight)} local colours of {budget}",
-            hint="use chains in place of trees, fewer collective shapes per region, or more local colours",
-        )
-    return tight
-
-
-def _colours(assigned: Mapping[_Item, tuple[int, int]]) -> int:
-    return len({colour for colour, _ in assigned.values()})
-
-
-def _pack(
-    items: Sequence[_Item], uses: Sequence[set[Use]], alone: int, switch_positions: int
-) -> dict[_Item, tuple[int, int]]:
-    """Colours by first fit, after the first ``alone`` items that each begin a colour; those with most positions go
-    first."""
-    tenants: list[list[_Item]] = []
-    assigned: dict[_Item, tuple[int, int]] = {}
-    for item in sorted(items, key=lambda i: -i.positions):
-        fits = (k for k, there in enumerate(tenants) if _may_join(item, there, uses, switch_positions))
-        chosen = len(tenants) if len(tenants) < alone else next(fits, len(tenants))
-        if chosen == len(tenants):
-            tenants.append([])
-        assigned[item] = chosen, sum(t.positions for t in tenants[chosen])
-        tenants[chosen].append(item)
-    return assigned
-
-
-def _may_join(item: _Item, there: Sequence[_Item], uses: Sequence[set[Use]], switch_positions: int) -> bool:
-    together = any(uses[item.pattern] & uses[t.pattern] for t in there)
-    return not together and item.positions + sum(t.positions for t in there) <= switch_positions
 
 
 def _expand(lines: Lines, net: LineNet, colour: NDArray[np.int_], first: NDArray[np.int_]) -> Packed:
