@@ -201,6 +201,7 @@ class Run:
             arrive, last, words = self._hand_over(stream, ready)
         else:
             arrive, last, words = wires.streams.transfer(stream, source, ready, target)
+        self._move(stream)
         if stream.destination is not None and target is not None:
             name, local = stream.destination
             assert arrive is not None
@@ -210,7 +211,6 @@ class Run:
             self.last = self.tape.late(self.last, last)
         start = 0 if ready is None else int(ready.cycle.max())
         self.uses.append(StreamUse(stream.id, stream.value, words, start, int(last.cycle), stream.state))
-        self._move(stream)
         return int(last.cycle)
 
     def _hand_over(self, stream: Stream, ready: Times | None) -> tuple[Times | None, Times, int]:
