@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -100,9 +101,10 @@ def _structure(proto: onnx.ModelProto, path: Path) -> ir.Model:
     level = talk.level
     talk.setLevel(logging.ERROR)  # what it warns of is refused here, in one message
     try:
-        model = ir.from_proto(proto)
-        if model.functions:
-            model = InlinePass()(model).model
+        with warnings.catch_warnings(action="ignore"):
+            model = ir.from_proto(proto)
+            if model.functions:
+                model = InlinePass()(model).model
     except Exception as problem:  # onnx-ir raises many kinds; whichever it is, this file is not a model it can read
         cause = problem.__cause__ or problem
         reason = (str(cause).splitlines() or [""])[0] or type(cause).__name__
