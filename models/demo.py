@@ -32,11 +32,13 @@ TARGET = "mesh:64x64"
 DEFECT_RATE = 0.002
 TOKENS = 16
 TOP_KINDS = 6
+PIPED_WIDTH = 160  # columns where no terminal limits them
 
 
 def main() -> int:
     """Run the demo and return its exit code."""
-    console = Console(highlight=False, emoji=False, markup=False)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    console = Console(width=width, soft_wrap=True, highlight=False, emoji=False, markup=False)
     try:
         demo(console)
     except WaferError as problem:
@@ -73,7 +75,7 @@ def demo(console: Console) -> None:
 
     floorplan.write_svg(program, FOLDER / "floorplan.svg")
     console.print()
-    console.print(f"The picture of it: {(FOLDER / 'floorplan.svg').resolve().as_uri()}", soft_wrap=True)
+    console.print(f"The picture of it: {(FOLDER / 'floorplan.svg').resolve().as_uri()}")
     console.print("Next, with the environment that make has set up (. .venv/bin/activate):")
     for command in (
         "wafercc show demo-out/model.wafer",
@@ -82,7 +84,7 @@ def demo(console: Console) -> None:
         "wafercc compile demo-out/model.onnx --target wse3 --inputs-like demo-out/in.npz -o demo-out/wse3.wafer",
         "wafercc compile YOUR-MODEL.onnx",
     ):
-        console.print(f"  {command}", soft_wrap=True)
+        console.print(f"  {command}")
 
 
 def _error(model: Path, inputs: dict[str, NDArray[np.int64]], found: NDArray[np.generic]) -> float:
@@ -101,3 +103,7 @@ def _figures(facts: Mapping[str, Any], cycles: int, error: float) -> Table:
     table.add_row("PEs used", f"{pes['used']:,} of {pes['live']:,} alive ({pes['share_of_live']:.0%})")
     table.add_row("colours", tables.colours_line(facts))
     return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.program import EAST, WEST, PlacedProgram, Rect, Region
+from ..ir.program import EAST, WEST, EdgePort, PlacedProgram, Rect, Region
 from .bundles import Bundle, bundles, corners, ports
 from .labels import Label, Shown, badge, region_label
 from .panel import draw_panel
@@ -76,7 +76,7 @@ def draw(program: PlacedProgram, facts: Mapping[str, Any]) -> Canvas:
     moving = bundles(program, wafer)
     view = view_of(program, regions, moving)
     canvas = Canvas(LEFT + view.frame.w + GAP + PANEL_PIXELS + RIGHT, TOP + view.frame.h + BOTTOM)
-    colours = {r.id: PALETTE[i % len(PALETTE)] for i, r in enumerate(program.regions)}
+    colours = region_colours(facts)
     draw_title(canvas, facts)
     draw_axes(canvas, view)
     canvas.add("clipPath", f"<rect {frame_attributes(view.frame)}/>", id="map")
@@ -87,18 +87,25 @@ def draw(program: PlacedProgram, facts: Mapping[str, Any]) -> Canvas:
     if view.scale >= GRID_PIXELS:
         draw_grid(canvas, view)
     draw_dead(canvas, view, program, wafer)
-    for bundle in moving:
+    for bundle in sorted(moving, key=lambda b: not b.state):
         draw_bundle(canvas, view, bundle, max(b.words for b in moving))
     draw_ports(canvas, view, program, wafer)
     canvas.close()
     canvas.rect(view.frame, fill="none", stroke=DEAD, stroke_width=1.5)
-    numbers = draw_labels(canvas, view, regions, moving, facts)
+    dead = [(row[1], row[2]) for row in program.defects.get("dead_cores", ()) if row[0] == wafer]
+    numbers = draw_labels(canvas, view, regions, moving, facts, dead)
     panel = Box(LEFT + view.frame.w + GAP, TOP, PANEL_PIXELS, view.frame.h)
     whole = (view.w, view.h) == (program.target["width"], program.target["height"])
     part = None if whole else Box(view.x, view.y, view.w, view.h)
     bottom = draw_panel(canvas, panel, facts, colours, numbers, part)
     canvas.height = max(canvas.height, bottom + BOTTOM / 2)
     return canvas
+
+
+def region_colours(facts: Mapping[str, Any]) -> dict[str, str]:
+    """A colour for each region: regions of one layer share it, neighbouring layers differ."""
+    titles = list(dict.fromkeys(row["title"] for row in facts["regions"]))
+    return {row["id"]: PALETTE[titles.index(row["title"]) % len(PALETTE)] for row in facts["regions"]}
 
 
 def view_of(program: PlacedProgram, regions: list[Region], moving: tuple[Bundle, ...]) -> View:
@@ -256,8 +263,12 @@ def arrow_points(view: View, bundle: Bundle) -> list[Point]:
     length = sum(abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in pairwise(points))
     if len(points) == 1 or length >= LEAST_ARROW_PIXELS:
         return points
-    more = (LEAST_ARROW_PIXELS - length) / 2
-    return [_beyond(points[1], points[0], more), *points[1:-1], _beyond(points[-2], points[-1], more)]
+    more = LEAST_ARROW_PIXELS - length
+    ahead = 0.0 if isinstance(bundle.main.destination, EdgePort) else more
+    behind = 0.0 if isinstance(bundle.main.source, EdgePort) else more
+    if ahead and behind:
+        ahead = behind = more / 2
+    return [_beyond(points[1], points[0], behind), *points[1:-1], _beyond(points[-2], points[-1], ahead)]
 
 
 def _beyond(start: Point, end: Point, by: float) -> Point:
@@ -290,12 +301,19 @@ def draw_ports(canvas: Canvas, view: View, program: PlacedProgram, wafer: int) -
 
 
 def draw_labels(
-    canvas: Canvas, view: View, regions: list[Region], moving: tuple[Bundle, ...], facts: Mapping[str, Any]
+    canvas: Canvas,
+    view: View,
+    regions: list[Region],
+    moving: tuple[Bundle, ...],
+    facts: Mapping[str, Any],
+    dead: list[tuple[int, int]],
 ) -> list[tuple[int, Bundle]]:
-    """Names on regions and numbers on arrows, none on another; gives the numbers."""
+    """Names on regions and numbers on arrows, none on another; gives the numbers. Caches have none."""
+    moving = tuple(bundle for bundle in moving if not bundle.state)
     arrows = [arrow_points(view, bundle) for bundle in moving]
     boxes = [view.box(region.rect) for region in regions]
     visible = [point for points in arrows for point in (along(points) if len(points) > 1 else points * PORT_WEIGHT)]
+    visible += [view.at(x + 0.5, y + 0.5) for x, y in dead]
     shown = Shown(view.frame, boxes, visible)
     rows = {row["id"]: row for row in facts["regions"]}
     cycles = (facts["timing"] or {}).get("regions", {})

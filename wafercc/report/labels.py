@@ -43,18 +43,28 @@ class Shown:
 
 
 def region_label(canvas: Canvas, shown: Shown, region: Box, wishes: Sequence[Label]) -> None:
-    """Write the first label that fits on a region; where none does, the last one beside it with a pointer."""
+    """Write the first label that fits on a region and hides nothing, else the one that hides least.
+
+    Where none fits, the last one stands beside the region with a pointer.
+    """
     room = region.grown(-4)
+    found: list[tuple[int, Box, Label]] = []
     for label in wishes:
-        places = [box for box in _inside(room, label.size) if shown.free(box)]
+        places = [(box.grown(5).touches(shown.arrows), box) for box in _inside(room, label.size) if shown.free(box)]
         if places:
-            return _write(canvas, shown, _best(shown, places), label)
+            hidden, box = min(places, key=lambda place: place[0])
+            found.append((hidden, box, label))
+            if not hidden:
+                break
+    if found:
+        _, box, label = min(found, key=lambda each: each[0])
+        return _write(canvas, shown, box, label)
     label = wishes[-1]
-    places = [box for box in _around(region, label.size) if shown.free(box)]
-    if not places:
+    beside = [box for box in _around(region, label.size) if shown.free(box)]
+    if not beside:
         return None
-    clear = [box for box in places if not any(box.overlaps(other) for other in shown.regions)]
-    box = (clear or places)[0]
+    clear = [box for box in beside if not any(box.overlaps(other) for other in shown.regions)]
+    box = (clear or beside)[0]
     canvas.add("path", d=polyline([box.centre, region.centre]), stroke="#1a1a1a", stroke_width="1", class_="pointer")
     return _write(canvas, shown, box, label)
 
@@ -78,11 +88,6 @@ def _around(region: Box, size: tuple[float, float]) -> Iterator[Box]:
         yield Box(x - w / 2, region.y - away - h, w, h)
         yield Box(region.x + region.w + away, y - h / 2, w, h)
         yield Box(region.x - away - w, y - h / 2, w, h)
-
-
-def _best(shown: Shown, places: Sequence[Box]) -> Box:
-    """The place that hides least of the arrows; the first of equals."""
-    return min(places, key=lambda box: box.touches(shown.arrows))
 
 
 def _write(canvas: Canvas, shown: Shown, box: Box, label: Label) -> None:

@@ -13,6 +13,7 @@ SIZE, ROW = 15.0, 25.0
 HEAD = 16.0
 MOST_ROWS = 10
 INSET_PIXELS = 150.0
+CACHE_LINE = {"stroke": "#8a8a8a", "stroke_width": "2.5", "stroke_dasharray": "5 4"}
 DARK, RED = "#1a1a1a", "#c1121f"
 
 
@@ -26,7 +27,7 @@ def draw_panel(
 ) -> float:
     """Draw all parts from the top down; gives where the last one ends."""
     y = _regions(canvas, room, room.y, facts, colours)
-    y = _streams(canvas, room, y + ROW * 0.6, numbers, {row["id"]: row["title"] for row in facts["regions"]})
+    y = _streams(canvas, room, y + ROW * 0.6, facts, numbers)
     y = _signs(canvas, room, y + ROW * 0.6, facts)
     return y if zoom is None else _inset(canvas, room, y + ROW * 0.6, facts, colours, zoom)
 
@@ -40,14 +41,14 @@ def _head(canvas: Canvas, room: Box, y: float, title: str, columns: Sequence[tup
 
 def _regions(canvas: Canvas, room: Box, y: float, facts: Mapping[str, Any], colours: Mapping[Any, str]) -> float:
     used = (facts["timing"] or {}).get("regions", {})
-    y = _head(canvas, room, y, "Regions", [(240, "PEs"), (330, "SRAM KiB/PE"), (420, "cycles")])
+    y = _head(canvas, room, y, "Regions", [(250, "PEs"), (345, "SRAM KiB/PE"), (420, "cycles")])
     for row in facts["regions"][:MOST_ROWS]:
         middle = y + ROW / 2
         colour = colours[row["id"]]
         canvas.rect(Box(room.x, middle - 8, 16, 16), fill=colour, fill_opacity="0.32", stroke=colour, stroke_width=2.5)
-        canvas.text(room.x + 25, middle, fitted(f"{row['id']} {row['title']}", SIZE, 160), SIZE)
-        canvas.text(room.x + 240, middle, f"{row['pes']:,}", SIZE, anchor="end")
-        canvas.text(room.x + 330, middle, f"{row['sram_bytes']['total'] / 1024:.1f}", SIZE, anchor="end")
+        canvas.text(room.x + 25, middle, fitted(f"{row['id']} {row['title']}", SIZE, 172), SIZE)
+        canvas.text(room.x + 250, middle, f"{row['pes']:,}", SIZE, anchor="end")
+        canvas.text(room.x + 345, middle, f"{row['sram_bytes']['total'] / 1024:.1f}", SIZE, anchor="end")
         cycles = used.get(row["id"], {}).get("step_cycles")
         canvas.text(room.x + 420, middle, "" if cycles is None else f"{cycles:,}", SIZE, anchor="end")
         y += ROW
@@ -55,20 +56,26 @@ def _regions(canvas: Canvas, room: Box, y: float, facts: Mapping[str, Any], colo
 
 
 def _streams(
-    canvas: Canvas, room: Box, y: float, numbers: Sequence[tuple[int, Bundle]], titles: Mapping[str, str]
+    canvas: Canvas, room: Box, y: float, facts: Mapping[str, Any], numbers: Sequence[tuple[int, Bundle]]
 ) -> float:
     columns = [(225.0, "words"), (287.0, "lanes"), (362.0, "colours"), (420.0, "hops")]
     y = _head(canvas, room, y, "Streams", columns)
     for n, bundle in numbers[:MOST_ROWS]:
         middle = y + ROW / 2
         draw_badge(canvas, room.x + 10, middle, str(n))
-        words = f"{bundle.source} → {bundle.destination}" + (" cache" if bundle.state else "")
-        canvas.text(room.x + 25, middle, fitted(words, SIZE, 130), SIZE)
+        canvas.text(room.x + 25, middle, fitted(f"{bundle.source} → {bundle.destination}", SIZE, 130), SIZE)
         counts = (bundle.words, len(bundle.lanes), bundle.colours, bundle.hops)
         for (right, _), count in zip(columns, counts, strict=True):
             canvas.text(room.x + right, middle, f"{count:,}", SIZE, anchor="end")
         y += ROW
-    return _rest(canvas, room, y, len(numbers) - MOST_ROWS, "streams")
+    y = _rest(canvas, room, y, len(numbers) - MOST_ROWS, "streams")
+    caches = [row["words"] for row in facts["streams"] if row["state"]]
+    if not caches:
+        return y
+    words = f"dashed: {len(caches)} cache moves, {sum(caches):,} words, not timed"
+    canvas.text(room.x + 25, y + ROW / 2, fitted(words, 14, 395), 14)
+    canvas.add("path", d=polyline([(room.x - 1, y + ROW / 2), (room.x + 21, y + ROW / 2)]), **CACHE_LINE)
+    return y + ROW
 
 
 def _rest(canvas: Canvas, room: Box, y: float, count: int, what: str) -> float:

@@ -57,7 +57,7 @@ def print_head(facts: Mapping[str, Any], console: Console) -> None:
 def dead_line(defects: Mapping[str, Any]) -> str:
     """What is dead: ``9 dead cores, 0 dead routers, 1 dead link (logical view)``."""
     counts = [(defects[f"dead_{kind}s"], kind) for kind in ("core", "router", "link")]
-    words = ", ".join(f"{n} dead {kind}{'s' if n != 1 else ''}" for n, kind in counts)
+    words = ", ".join(f"{n:,} dead {kind}{'s' if n != 1 else ''}" for n, kind in counts)
     return f"{words} ({defects['view']} view)"
 
 
@@ -212,4 +212,4 @@ def _table(*columns: str, title: str) -> Table:
 
 def _rest(table: Table, count: int) -> None:
     if count > 0:
-        table.add_row(f"... and {count} more (wafercc show --json lists all)", *[""] * (len(table.columns) - 1))
+        table.add_row(f"and {count} more: --json", *[""] * (len(table.columns) - 1))
