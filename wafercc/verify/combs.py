@@ -3,8 +3,8 @@
 A comb is a tree of links with its gate as root. Along a tooth words run to (or from) the router where the trunk meets
 it first on the way from the gate; between teeth they run along the trunk. As a source every port away from the gate,
 and the own ramp, feeds the port towards it; as a destination the port towards the gate feeds all ports away from it and
-the ramp. Where teeth are jogged columns, links may form rings; then each router takes the shortest way to the gate, and
-among equals the neighbour to its south, then west, north, east.
+the ramp. Where teeth are jogged columns, links may form rings; then each router takes the shortest way to the gate,
+among equals the neighbour to its south, then west, north, east, and what then leads to no PE is left out.
 """
 
 from __future__ import annotations
@@ -159,4 +159,9 @@ def _tree(x: Ints, y: Ints, toward: Ints, pe_x: Ints, pe_y: Ints) -> Comb:
     np.bitwise_or.at(back, np.searchsorted(node, end), opposite(toward))
     pe = np.zeros(len(node), bool)
     pe[np.searchsorted(node, pe_y * width + pe_x)] = True
-    return Comb(node % width, node // width, out, back, pe)
+    kept = np.ones(len(node), bool)
+    while (idle := np.flatnonzero(kept & (out > 0) & (back == 0) & ~pe)).size:
+        nearer = np.searchsorted(node, node[idle] + _steps(out[idle], width))
+        np.bitwise_and.at(back, nearer, ~opposite(out[idle]))
+        kept[idle] = False
+    return Comb(node[kept] % width, node[kept] // width, out[kept], back[kept], pe[kept])
