@@ -146,7 +146,7 @@ def test_spreading_and_gathering_match_paper_and_pencil() -> None:
     assert cost.broadcast(TARGET, 100, 10).total == 100 + 10 + 4
     assert cost.broadcast_2d(TARGET, 100, 4, 6).total == 100 + 4 + 6 - 2 + 5
     assert cost.collect(TARGET, 3, 5).total == 12 + 4 + 5 + 2
-    assert cost.all_gather(TARGET, 2, 5).total == (8 + 2 + 5 + 2) + (10 + 2 + 5)
+    assert cost.all_gather(TARGET, 2, 5).total == 10 + 2 * 2 + 2 * 5 + 2
     assert cost.stream(TARGET, 100, 7, lanes=8).total == 13 + 7 + 5
     assert cost.host_stream(TARGET, 880, 3, ports=100).total == 20 + 3 + 5
 

@@ -161,16 +161,15 @@ def ring_all_reduce(target: Target, words: int, pes: int) -> Cost:
 
 
 def all_gather(target: Target, words: int, pes: int) -> Cost:
-    """Collect at the middle of a line, multicast all B P words back: the root's ramp takes B (P - 1) words.
+    """All PEs of a line to its middle in turn, multicast back as they pass: B P/r + 2 t (ceil((P + 1)/2) - 1) + 2(2T + 1).
 
-    Source: as `collect` over half the line at double words, then `broadcast` of the whole.
+    The root's ramp takes the B (P - 1) words of the others and adds its own; the multicast cuts through, so only its
+    distance and one more stage are added. Source: as `collect` and `broadcast`.
     """
     if pes <= 1 or words <= 0:
         return FREE
-    half = _half(pes)
-    hops = target.router.hop_cycles * (half - 1)
-    inward = _serial(target, words * (pes - 1)) + hops + _stage(target) + target.router.switch_cycles
-    return Cost(wire_cycles=inward) + broadcast(target, words * pes, half)
+    hops = target.router.hop_cycles * (_half(pes) - 1)
+    return Cost(wire_cycles=_serial(target, words * pes) + 2 * hops + 2 * _stage(target) + target.router.switch_cycles)
 
 
 def stream(target: Target, words: int, hops: int, lanes: int = 1) -> Cost:
