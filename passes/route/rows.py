@@ -57,7 +57,9 @@ def table(settled: Mapping[int, Packed], nets: Sequence[str]) -> RouterTable:
     wafer = np.repeat(np.array(wafers, np.int32), [len(settled[w]) for w in wafers])
 
     def field(shift: int, bits: int) -> IntArray:
-        return ((every >> shift) & ((1 << bits) - 1)).astype(np.int32)
+        narrow = (every >> shift).astype(np.int32)  # keeps the low 32 bits
+        narrow &= (1 << bits) - 1
+        return narrow
 
     columns = (field(_X, 12), field(_Y, 12), field(_COLOUR, 5), field(_POSITION, 3), field(_INS, 5), field(_OUTS, 5))
     return RouterTable(wafer, *columns, net=field(0, _OUTS), nets=tuple(nets))
