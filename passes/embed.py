@@ -218,7 +218,8 @@ def _raise(usable: Bools, start: Ints, reach: int) -> Ints | None:
     count = usable.sum(axis=1)
     steps = np.arange(columns)
     width = usable.shape[1]
-    places = [np.flatnonzero(line) for line in usable]
+    places = np.nonzero(usable)[1]  # all rows' usable positions, one row after the other
+    first = np.cumsum(count) - count
     least = np.empty((rows, columns), np.int64)
 
     def settle(i: int, bound: Ints) -> bool:
@@ -227,7 +228,7 @@ def _raise(usable: Bools, start: Ints, reach: int) -> Ints | None:
         ordinal = np.maximum.accumulate(rank[i, np.maximum(bound, 0)] - steps) + steps
         if ordinal[-1] >= count[i]:
             return False
-        least[i] = places[i][ordinal]
+        least[i] = places[first[i] + ordinal]
         return True
 
     for i in range(rows):

@@ -20,7 +20,7 @@ from wafercc.targets import load
 
 
 def violations(found: RegionEmbedding, rows: int, columns: int, defects: DefectMap, reach: int) -> list[str]:
-    """Every rule an embedding breaks, walking each wire hop by hop over the sparse map; shares no code with the pass."""
+    """Every rule an embedding breaks, walking each wire hop by hop over the sparse map; shares no code with it."""
     wafer = found.rect.wafer
     dead_router = {(x, y) for w, x, y in defects.dead_routers.tolist() if w == wafer}
     dead_core = {(x, y) for w, x, y in defects.dead_cores.tolist() if w == wafer} | dead_router

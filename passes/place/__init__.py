@@ -27,6 +27,9 @@ from .sites import Sites
 from .strips import best_layouts
 from .windows import WindowReport, improve_by_windows
 
+WINDOW_SHARES = (0.6, 0.4)  # of the solver's effort, for the best start and the second
+MANY_PES = 20_000  # PEs of all regions beyond which only the two best starts are improved
+
 
 @dataclass(frozen=True)
 class Place:
@@ -77,13 +80,19 @@ class Place:
         starts += _grown(problem, sites, pinned, wanted=not starts)
         if not starts:
             raise _no_room(problem, target)
-        improved = [improve(problem, sites, s, self.rounds) for s in dict.fromkeys(starts)]
-        best = min(improved, key=problem.doubled_cost)
-        bound = lower_bound(problem)
-        best, report = improve_by_windows(problem, sites, best, self.effort * problem.count, self.seed, bound)
+        ranked = sorted(dict.fromkeys(starts), key=problem.doubled_cost)
+        improved = [improve(problem, sites, s, self.rounds) for s in ranked[: _starts_improved(problem)]]
+        improved = sorted(dict.fromkeys(improved), key=problem.doubled_cost)[: len(WINDOW_SHARES)]
+        bound = lower_bound(problem, self.seed, problem.doubled_cost(improved[0]))
+        finals: list[Spots] = []
+        for start, share in zip(improved, WINDOW_SHARES, strict=False):
+            effort = self.effort * problem.count * share
+            final, report = improve_by_windows(problem, sites, start, effort, self.seed, bound)
+            totals.windows = totals.windows + report
+            finals.append(final)
+        best = min(finals, key=problem.doubled_cost)
         best = improve(problem, sites, best, 1)
         assert problem.free_of_overlap(best), "regions overlap"
-        totals.windows = totals.windows + report
         totals.objective += problem.doubled_cost(best)
         totals.bound += bound
         totals.add_baseline(problem.doubled_cost(snakes[0]) if snakes else None)
@@ -107,6 +116,11 @@ class _Totals:
     @property
     def baseline_cycles(self) -> float | None:
         return self.baseline / 2 if self.has_baseline else None
+
+
+def _starts_improved(problem: Problem) -> int:
+    """How many starts single moves improve, the best first."""
+    return 6 if sum(shapes[0].pes for shapes in problem.shapes) < MANY_PES else 2
 
 
 def _grown(problem: Problem, sites: Sites, pinned: dict[int, Spot], wanted: bool) -> list[Spots]:

@@ -34,13 +34,17 @@ class Size:
 
 @dataclass(frozen=True)
 class Window:
-    """Regions that move inside a box among obstacles; ``fixed`` are the spots of all others."""
+    """Regions that move inside a box among obstacles; ``fixed`` are the spots of all others.
+
+    ``relaxed``: every row has a port at the edges that have ports at all, as a bound wants.
+    """
 
     box: Box
     sizes: Mapping[int, Sequence[Size]]
     fixed: Mapping[int, Spot]
     dead: Sequence[tuple[int, int]] = ()
     hint: Mapping[int, Spot] = field(default_factory=dict)
+    relaxed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +159,17 @@ class _Model:
         far = 2 * (self.problem.alive.width + self.problem.alive.height)
         d = self.cp.new_int_var(0, far, "")
         choices = []
-        for port_x, port_y in self._near_ports(region):
+        ports = [(e, None) for e, _ in self.problem.ports] if self.window.relaxed else self._near_ports(region)
+        for port_x, port_y in ports:
             choice = self.cp.new_bool_var("")
-            across, down = self._distance(x, 2 * port_x), self._distance(y, 2 * port_y)
+            across: Expr = self._distance(x, 2 * port_x)
+            down: Expr = 0 if port_y is None else self._distance(y, 2 * port_y)
             self.cp.add(d >= across + down).only_enforce_if(choice)
             choices.append(choice)
         self.cp.add_exactly_one(choices)
         return d
 
-    def _near_ports(self, region: int) -> list[tuple[int, int]]:
+    def _near_ports(self, region: int) -> Sequence[tuple[int, int | None]]:
         spot = self.window.hint[region]
         cx, cy = spot.centre
         ports = [(int(x), int(y)) for x, rows in self.problem.ports for y in rows]

@@ -20,6 +20,7 @@ from .problem import Problem, Spot, Spots
 from .sites import Fit, Sites, perfect_fit
 
 LEGALISED = 6  # layouts of each kind that are made legal, best first on the perfect wafer
+LARGE = 10_000  # PEs of a region from which the first legal size is taken, since embedding takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,14 @@ def best_layouts(problem: Problem, sites: Sites, snake: bool) -> list[Spots]:
         if spots is not None:
             ranked.append((problem.doubled_cost(spots), number, plan))
     found: list[tuple[int, Spots]] = []
-    for _, _, plan in sorted(ranked, key=lambda r: r[:2]):
+    enough = LEGALISED if sum(shapes[0].pes for shapes in problem.shapes) < 2 * LARGE else 2
+    for tried, (_, _, plan) in enumerate(sorted(ranked, key=lambda r: r[:2])):
+        if found and tried >= 2 * enough:
+            break
         spots = lay(problem, plan, sites.fit, width, height)
         if spots is not None:
             found.append((problem.doubled_cost(spots), spots))
-            if len(found) == LEGALISED:
+            if len(found) == enough:
                 break
     return [spots for _, spots in sorted(found, key=lambda f: f[0])]
 
@@ -92,7 +96,8 @@ def _best_strip(
     at, base, room = across
     best: tuple[int, int, list[Spot]] | None = None
     most = min(room, base + max(4, base // 8))
-    for thickness in range(base, most + 1):
+    large = max(shapes[i].pes for i in strip) >= LARGE
+    for thickness in range(base, most + 1, max(1, base // 100)):
         spots = _strip(plan, strip, shapes, (at, thickness), along, backwards, fit)
         if spots is None:
             continue
@@ -101,7 +106,7 @@ def _best_strip(
         score = 2 * sum(s.detour for s in spots) + used
         if best is None or score < best[0]:
             best = (score, base if plan.uniform and used <= base else used, spots)
-        if all(s.detour == 0 for s in spots) or fit is perfect_fit or thickness >= base + 3:
+        if large or all(s.detour == 0 for s in spots) or fit is perfect_fit or thickness >= base + 3:
             break
     return None if best is None else (best[1], best[2])
 
@@ -145,13 +150,14 @@ def _stack(
         least = shapes[i].rows if plan.vertical else shapes[i].columns
         limit = min(start if backwards else room - start, least + max(8, least // 4))
         spot: Spot | None = None
-        for length in range(least, limit + 1):
+        patience = 8 if shapes[i].pes < LARGE // 5 else 2 if shapes[i].pes < LARGE else 0
+        for length in range(least, limit + 1, max(1, least // 100)):
             low = start - length if backwards else start
             place = (at, low, thickness, length) if plan.vertical else (low, at, length, thickness)
             longer = fit(*place, shapes[i], plan.shapes[i])
             if longer is not None and (spot is None or longer.detour < spot.detour):
                 spot = longer
-            if spot is not None and (spot.detour <= length + 1 - least or length >= least + 8):
+            if spot is not None and (spot.detour <= length + 1 - least or length >= least + patience):
                 break
         if spot is None:
             return None
