@@ -161,7 +161,7 @@ def ring_all_reduce(target: Target, words: int, pes: int) -> Cost:
 
 
 def all_gather(target: Target, words: int, pes: int) -> Cost:
-    """All PEs of a line to its middle in turn, multicast back as they pass: B P/r + 2 t (ceil((P + 1)/2) - 1) + 2(2T + 1).
+    """All PEs of a line to its middle in turn and back: B P/r + 2 t (ceil((P + 1)/2) - 1) + 2(2T + 1) + a switch.
 
     The root's ramp takes the B (P - 1) words of the others and adds its own; the multicast cuts through, so only its
     distance and one more stage are added. Source: as `collect` and `broadcast`.
