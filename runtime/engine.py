@@ -81,12 +81,17 @@ def execute(
 
 
 def _checked(program: PlacedProgram, delays: Delays) -> Delays:
-    """The delays, each of a PE that exists."""
-    for region, p, q, _ in delays:
+    """The delays, each of a PE and a step that exist, none of them negative."""
+    for (region, p, q, step), cycles in delays.items():
         found = program.region.get(RegionId(region))
         if found is None or not (0 <= p < found.rows and 0 <= q < found.columns):
             size = f"{found.rows}x{found.columns} PEs" if found else "no such region"
             raise RunError(f"PE ({p}, {q}) of region {region} does not exist: {size}", where="delays")
+        hosted = (program.blocks[i.block] for i in program.instances if i.region == region)
+        if step is not None and not any(step == s.id for block in hosted for s in block.steps):
+            raise RunError(f"region {region} has no step {step}", where="delays")
+        if cycles < 0:
+            raise RunError(f"a delay of {cycles} cycles is less than none", where="delays")
     return delays
 
 

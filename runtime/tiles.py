@@ -7,7 +7,6 @@ anything. All functions build index arrays once per dimension and move everythin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -106,34 +105,26 @@ def untile(tiles: Array, tiled: Tiled, mesh: Mesh, n_past: int) -> Array:
 
 
 def relayout(tiles: Array, source: Tiled, source_mesh: Mesh, target: Tiled, target_mesh: Mesh, n_past: int) -> Array:
-    """The tiles of one layout cut straight from those of another: what a stream between two regions delivers."""
-    whole = Tiled(source.type, target.layout)
-    merged = _merged(tiles, source, source_mesh)
-    for d, (dim, split) in enumerate(zip(source.type.shape, source.layout.splits, strict=True)):
-        if split.axes:
-            merged = np.take(merged, inverse(at(dim, n_past), split, parts_of(split, source_mesh)), axis=d)
-    return tile(merged, whole, target_mesh, n_past)
+    """The tiles of one layout made from those of another: what a stream between two regions delivers."""
+    return tile(untile(tiles, source, source_mesh, n_past), target, target_mesh, n_past)
 
 
 def _merged(tiles: Array, tiled: Tiled, mesh: Mesh) -> Array:
-    """One dimension per tensor dimension, ordered by part and slot."""
-    rank = len(mesh.axes)
-    tiles = full(tiles, tiled.layout.cut_axes, mesh)
+    """One dimension per tensor dimension, ordered by part and slot; of replicas the first (or the one that is held)."""
+    cut = tiled.layout.cut_axes
+    tiles = full(tiles, cut, mesh)
     held = dict(tiled.layout.held)
-    pick: list[slice | int] = []
-    for i, axis in enumerate(mesh.axes):
-        if axis.name in tiled.layout.cut_axes:
-            pick.append(slice(None))
-        else:
-            pick.append(held.get(axis.name, 0) if tiles.shape[i] > 1 else 0)
-    tiles = tiles[tuple(pick)]
-    kept = [a.name for a in mesh.axes if a.name in tiled.layout.cut_axes]
+    one = [
+        slice(None) if a.name in cut else held.get(a.name, 0) if tiles.shape[i] > 1 else 0
+        for i, a in enumerate(mesh.axes)
+    ]
+    tiles = tiles[tuple(one)]
+    kept = [a.name for a in mesh.axes if a.name in cut]
     order: list[int] = []
     shape: list[int] = []
     for d, split in enumerate(tiled.layout.splits):
         order += [kept.index(a) for a in split.axes] + [len(kept) + d]
-        shape.append(math.prod(mesh.extent[a] for a in split.axes) * tiles.shape[len(kept) + d])
-    assert tiles.ndim == len(kept) + tiled.type.rank and rank >= len(kept)
+        shape.append(parts_of(split, mesh) * tiles.shape[len(kept) + d])
     return tiles.transpose(order).reshape(shape)
 
 

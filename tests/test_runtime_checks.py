@@ -123,6 +123,10 @@ def test_unknown_constants_and_pes_are_refused() -> None:
         run(lookup(), {"ids": IDS}, constants={"router.speed": 2})
     with pytest.raises(RunError, match=r"delays: PE \(2, 0\) of region r does not exist: 2x2 PEs"):
         run(lookup(), {"ids": IDS}, delays={("r", 2, 0, None): 1})
+    with pytest.raises(RunError, match=r"delays: region r has no step dance"):
+        run(lookup(), {"ids": IDS}, delays={("r", 0, 0, "dance"): 1})
+    with pytest.raises(RunError, match=r"delays: a delay of -1 cycles is less than none"):
+        run(lookup(), {"ids": IDS}, delays={("r", 0, 0, None): -1})
 
 
 def test_the_critical_path_must_have_been_recorded() -> None:
