@@ -172,6 +172,11 @@ def _jogged(core: Bools, east: Bools, south: Bools, rows: int, columns: int, rea
     broken = np.concatenate([np.zeros((1, core.shape[1]), np.int64), np.cumsum(~south, axis=0)])
     usable[:-1] &= broken[ys[1:]] == broken[ys[:-1]]
     width = core.shape[1]
+    if reach == 0:
+        shared = np.flatnonzero(usable.all(axis=0))
+        if len(shared) < columns:
+            return Refusal(f"{len(shared)} columns are alive in all of {rows} rows; {columns} are needed at reach 0")
+        return np.broadcast_to(shared[:columns], (rows, columns)), np.broadcast_to(ys[:, None], (rows, columns))
     start = np.broadcast_to(np.arange(columns), (rows, columns))
     mirrored = _raise(usable[:, ::-1], start, reach)
     if mirrored is None:
