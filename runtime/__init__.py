@@ -30,8 +30,8 @@ def run(
     """Execute a program once, from the caches given as inputs, and time it.
 
     ``timing_only`` skips values (inputs may then be absent). ``delays`` makes PEs slow: ``(region, row, column,
-    step)`` → cycles, where step ``None`` delays the PE's first step. ``constants`` replaces machine constants:
-    ``{"router.hop_cycles": 2}``. ``trace`` records the critical path.
+    step)`` → cycles on top of what the PE does in that step; step ``None`` delays its first one. ``constants``
+    replaces machine constants: ``{"router.hop_cycles": 2}``. ``trace`` records the critical path.
 
     Raises:
         RunError: the inputs, delays or constants are not ones of this program.

@@ -56,8 +56,9 @@ def _results(step: Compute, block: Block) -> tuple[LocalName, ...]:
 def message(step: AllReduce, block: Block, machine: Machine, n_past: int, share: int) -> tuple[Message, Ints]:
     """What each PE sends in an all-reduce, per PE ``[rows, columns]``, and its words.
 
-    A softmax triple sends all its arrays. Combining takes one cycle a word, and for a softmax one exponential
-    per row, which then sets the pace if it is slower than the link. ``share`` lines use the same links.
+    A softmax triple sends all its arrays, maxima first. Combining takes one cycle a word. For a softmax each PE also
+    takes one exponential per row, from when that row's maximum has passed: those of all PEs of a line overlap, and a
+    PE is done when its last one is and the last row's words have followed. ``share`` lines use the same links.
     """
     shape = (block.mesh.rows, block.mesh.columns)
     words = np.zeros(shape, np.int64)
@@ -68,7 +69,8 @@ def message(step: AllReduce, block: Block, machine: Machine, n_past: int, share:
     if step.combine is not Combine.SOFTMAX:
         return Message(link, 1, link), words
     rows = held_elements(block.values[step.ins[0]], block.mesh, n_past).reshape(shape)
-    return Message(link, 1 + int(machine.special(1)), np.maximum(link, machine.special(rows))), words
+    scaled = machine.special(rows) + -(-link // np.maximum(rows, 1))
+    return Message(link, 1, np.where(rows > 0, np.maximum(link, scaled), link)), words
 
 
 def tile_bytes_of(tile: tuple[int, ...], tiled: Tiled) -> int:
@@ -80,11 +82,11 @@ Delays = Mapping[tuple[str, int, int, str | None], int]
 
 
 def delayed(cycles: Ints, region: str, step: str, delays: Delays) -> Ints:
-    """The durations with the extra cycles of slow PEs."""
+    """The durations with the extra cycles of slow PEs; a PE without work in a step cannot be slow at it."""
     slow = [(key, d) for key, d in delays.items() if key[0] == region and key[3] == step]
     if not slow:
         return cycles
     result = cycles.copy()
     for (_, p, q, _), d in slow:
-        result[p, q] += d
+        result[p, q] += d if cycles[p, q] else 0
     return result

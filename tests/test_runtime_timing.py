@@ -13,8 +13,10 @@ from test_runtime_values import two_regions
 
 from wafercc.ir.block import Phase, ReduceAlgorithm
 from wafercc.ir.layout import AxisName, Mesh
+from wafercc.ir.loops import Combine
 from wafercc.ir.program import PlacedProgram
 from wafercc.runtime import run
+from wafercc.runtime.clock import message
 from wafercc.runtime.fabric import Collectives, Links, Message
 from wafercc.runtime.geometry import Geometry, Grid, Lines
 from wafercc.runtime.machine import Machine
@@ -53,6 +55,21 @@ def test_a_chain_of_three_pes_as_on_paper() -> None:
 def test_a_root_in_the_middle_takes_one_side_after_the_other() -> None:
     # Both ends arrive at 5. Words of the left: 6 to 10; then those of the right: 11 to 15.
     assert reduce_cycles(3, 4, ReduceAlgorithm.CHAIN, 1) == [24, 15, 24]
+
+
+def test_the_exponentials_of_a_softmax_overlap_along_its_chain() -> None:
+    # One row: maximum, sum, one weighted value. PE 2 sends them at 0, 1, 2. PE 1 has the maximum at 5, passes it on
+    # at 6, has its exponential at 22, so sum and value leave at 23, 24. PE 0: 12, exponential 28, sum 29, value 30.
+    mesh = Mesh.of([1], [3])
+    names = {n: tiled("(-) softmax:x0", 1) for n in ("m", "l", "o")}
+    step = all_reduce(["m", "l", "o"], ["M", "L", "O"], "x0", Combine.SOFTMAX)
+    collectives, lines, tape = fabric(3)
+    sent, words = message(step, block(mesh, names, [step]), collectives.machine, 0, 1)
+    assert words.tolist() == [[3, 3, 3]]
+    per_line = Message(lines.gather(sent.words)[0], sent.first, lines.gather(sent.all)[0])
+    how = (ReduceAlgorithm.CHAIN, 0, 0)
+    done, _ = collectives.all_reduce(tape.zeros((3, 1)), lines, per_line, how, LABEL)
+    assert done.cycle[0, 0] == 31
 
 
 def test_gaps_of_dead_cores_cost_their_hops() -> None:
@@ -189,6 +206,16 @@ def test_delaying_a_pe_on_the_critical_path_moves_the_end_by_exactly_that(d: int
         assert segment.pe is not None
         delays = {(segment.region, *segment.pe, segment.step): d}
         assert run(given_program, {}, timing_only=True, delays=delays).cycles == traced.cycles + d
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(1, 500))
+def test_no_delay_moves_the_end_by_more_than_itself(data: st.DataObject, d: int) -> None:
+    given_program = layered()
+    steps = [s.id for s in given_program.blocks["block"].steps]
+    key = ("r", data.draw(st.integers(0, 2)), data.draw(st.integers(0, 3)), data.draw(st.sampled_from([None, *steps])))
+    base = run(given_program, {}, timing_only=True).cycles
+    assert 0 <= run(given_program, {}, timing_only=True, delays={key: d}).cycles - base <= d
 
 
 def test_delaying_a_pe_within_its_slack_moves_nothing() -> None:
