@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from wafercc.errors import CompileError, DoesNotFit
@@ -24,6 +24,7 @@ from wafercc.targets import Target
 
 from .layout import Search, Solution, SolvedBlock, emit
 from .partition import cheap_values
+from .schedule import plan_sram
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
@@ -59,11 +60,17 @@ class Size:
         yield from sizer.plans()
 
     def solve(self, partition: Partition, plan: SizePlan, target: Target) -> dict[BlockName, SolvedBlock]:
-        """Every block searched in full on its mesh."""
-        return {
-            name: emit(name, graph, search_block(self.search, partition, name, plan.shapes[name], target), target)
-            for name, graph in partition.templates.items()
-        }
+        """Every block searched in full; once more with room kept for caches and activations where weights leave none."""
+        return {name: self._solve(partition, name, plan.shapes[name], target) for name in partition.templates}
+
+    def _solve(self, partition: Partition, name: BlockName, shape: MeshShape, target: Target) -> SolvedBlock:
+        graph, bound = partition.templates[name], target.pe.usable_bytes
+        solved = emit(name, graph, search_block(self.search, partition, name, shape, target), target)
+        need = plan_sram(solved.block, graph.past_max, bound)
+        if need.total_bytes <= bound:
+            return solved
+        tighter = replace(self.search, kept_bytes=need.total_bytes - need.weights_bytes)
+        return emit(name, graph, search_block(tighter, partition, name, shape, target), target)
 
 
 def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName]:

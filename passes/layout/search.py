@@ -44,11 +44,15 @@ class Solution:
 
 @dataclass(frozen=True)
 class Search:
-    """Options of the search: how many strategies an op may try, fewer for ops off the critical path; forced ones by op."""
+    """Options of the search: how many strategies an op may try, fewer for ops off the critical path; forced ones by op.
+
+    ``kept_bytes`` of SRAM are not for weights: caches and activations need them.
+    """
 
     tries: int = 16
     early_tries: int = 6
     forced: Mapping[str, str] = field(default_factory=dict)
+    kept_bytes: int = 0
 
     def __call__(
         self, graph: Graph, mesh: Mesh, target: Target, early: frozenset[ValueName], carried: frozenset[ValueName]
@@ -60,7 +64,7 @@ class Search:
             CompileError: a forced strategy does not exist.
         """
         problem = _Problem(self, graph, mesh, target, early, carried)
-        bound, least = target.pe.usable_bytes, 0
+        bound, least = target.pe.usable_bytes - self.kept_bytes, 0
         for byte_price in BYTE_PRICES:
             solution = problem.solve(byte_price)
             if solution.weight_bytes <= bound:
