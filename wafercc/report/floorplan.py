@@ -314,7 +314,8 @@ def draw_labels(
     boxes = [view.box(region.rect) for region in regions]
     visible = [point for points in arrows for point in (along(points) if len(points) > 1 else points * PORT_WEIGHT)]
     visible += [view.at(x + 0.5, y + 0.5) for x, y in dead]
-    shown = Shown(view.frame, boxes, visible)
+    heads = [Box(points[-1][0] - 8, points[-1][1] - 8, 16, 16) for points in arrows if len(points) > 1]
+    shown = Shown(view.frame, boxes, visible, heads)
     rows = {row["id"]: row for row in facts["regions"]}
     cycles = (facts["timing"] or {}).get("regions", {})
     for region, box in zip(regions, boxes, strict=True):

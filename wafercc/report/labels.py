@@ -10,7 +10,7 @@ from .svg import LINE, Box, Canvas, Point, fitted, polyline, text_width
 TITLE_SIZE, TEXT_SIZE, BADGE_SIZE = 18.0, 15.0, 13.0
 PADDING = 4.0
 BADGE_RADIUS = 11.0
-LONG_POINTS = 12  # points of an arrow, six units apart, from which on a badge hides only a part of it
+LONG_POINTS = 18  # points of an arrow, six units apart, from which on a badge hides only a part of it
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Label:
 
 @dataclass
 class Shown:
-    """What is already on the map: its frame, the regions, points of arrows not to be hidden, and the labels' boxes."""
+    """What is already on the map: frame, regions, points better not hidden, and boxes of labels and arrow heads."""
 
     frame: Box
     regions: Sequence[Box]
@@ -103,8 +103,8 @@ def _write(canvas: Canvas, shown: Shown, box: Box, label: Label) -> None:
 def badge(canvas: Canvas, shown: Shown, points: Sequence[Point], text: str) -> None:
     """A number in a circle: on a long arrow near its middle, else beside it; away from all labels."""
     r = BADGE_RADIUS
-    middle = len(points) // 2
-    order = sorted(range(len(points)), key=lambda i: abs(i - middle))
+    on = points[: len(points) // 2 + 1]  # not on its head
+    order = range(len(on) - 1, -1, -1)
     shifts = [(dx * away, dy * away) for away in (20.0, 34.0, 50.0, 70.0) for dx, dy in _AROUND]
     if len(points) >= LONG_POINTS or len(points) == 1:
         shifts.insert(0, (0.0, 0.0))

@@ -41,7 +41,7 @@ def _head(canvas: Canvas, room: Box, y: float, title: str, columns: Sequence[tup
 
 def _regions(canvas: Canvas, room: Box, y: float, facts: Mapping[str, Any], colours: Mapping[Any, str]) -> float:
     used = (facts["timing"] or {}).get("regions", {})
-    y = _head(canvas, room, y, "Regions", [(250, "PEs"), (345, "SRAM KiB/PE"), (420, "cycles")])
+    y = _head(canvas, room, y, "Regions", [(250, "PEs"), (345, "SRAM KiB"), (420, "cycles")])
     for row in facts["regions"][:MOST_ROWS]:
         middle = y + ROW / 2
         colour = colours[row["id"]]
@@ -105,7 +105,7 @@ def _signs(canvas: Canvas, room: Box, y: float, facts: Mapping[str, Any]) -> flo
             y += ROW * 0.9
     canvas.text(room.x, y + ROW / 2, "A word is 32 bits; a hop is one link between routers.", 13, fill="#555555")
     y += ROW * 0.8
-    canvas.text(room.x, y + ROW / 2, "Cycles of a region: its steps, each at its slowest PE.", 13, fill="#555555")
+    canvas.text(room.x, y + ROW / 2, "SRAM per PE. Cycles: a region's steps, slowest PE each.", 13, fill="#555555")
     return y + ROW
 
 
@@ -147,8 +147,8 @@ def _inset(
     canvas.rect(part.grown(1.5), fill="none", stroke=RED, stroke_width=2, class_="zoom")
     words = (
         f"{target['width']} × {target['height']} PEs",
-        f"red: the part on the map, {zoom.w} × {zoom.h} PEs",
-        f"{facts['pes']['share_of_live']:.1%} of the live PEs in use",
+        f"map (red): {zoom.w} × {zoom.h} PEs",
+        f"{facts['pes']['share_of_live']:.1%} of live PEs used",
     )
     for i, line in enumerate(words):
         canvas.text(whole.x + whole.w + 18, whole.y + ROW / 2 + i * ROW, line, 14)
