@@ -132,6 +132,7 @@ def draw_title(canvas: Canvas, facts: Mapping[str, Any]) -> None:
     )
     if timing and timing["cycles"] is not None:
         words += f" · {timing['cycles']:,} cycles, {timing['seconds'] * 1e6:,.1f} µs at {timing['clock_ghz']} GHz"
+        words += f" with {timing['n_past']} tokens in the cache" if facts["past_max"] else ""
     canvas.text(LEFT, 60, fitted(words, 16, room), 16)
     canvas.text(LEFT, 83, fitted(dead_line(facts["defects"]), 16, room), 16)
 
