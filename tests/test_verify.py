@@ -120,6 +120,17 @@ def without_row(index: int) -> PlacedProgram:
     return replace(GOOD, routers=replace(table, **kept))
 
 
+def doubled_row(index: int) -> PlacedProgram:
+    """A row of the router table a second time, at the next switch position."""
+    table = GOOD.routers
+    more = {}
+    for each in dataclasses.fields(table):
+        if each.name != "nets":
+            array = getattr(table, each.name)
+            more[each.name] = np.insert(array, index + 1, array[index] + (each.name == "position"))
+    return replace(GOOD, routers=replace(table, **more))
+
+
 def order(*tasks: str) -> PlacedProgram:
     return replace(GOOD, order=tuple(Execute(t) if t.startswith("i") else Transfer(t) for t in tasks))
 
@@ -236,6 +247,7 @@ ROUTERS = [
     (lambda: fan(1, 0, "destination", hi=2), "stream sh (h) lane 0 and stream sh (h) lane 1"),
     (lambda: without_row(0), "stream sx (x) lane 0: colour 5 W to E at PE (0, 0) is not in the router table"),
     (lambda: row(0, outs=4), "x: colour 5 W to S at PE (0, 0) is in the router table, but no net asks for it"),
+    (lambda: doubled_row(0), "colour 5 W to E at PE (0, 0) stands in more switch positions than nets ask for"),
     (lambda: row(0, position=1), "router table: PE (0, 0) with rows out of order, or positions not counted from 0"),
     (lambda: row(0, colour=22), "router table: PE (0, 0) with colours outside 0 to 20"),
     (lambda: row(0, net=9), "router table: PE (0, 0) with a net without a name"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..ir.program import RAMP, EdgePort, Fan, Lane, PlacedProgram, RouterTable
 from .collectives import net_name, net_rows, pattern_of, unusable, users
@@ -21,6 +22,8 @@ from .regions import sound
 from .violation import Violation, pes
 
 RULE = 4
+Bools = NDArray[np.bool_]
+_NET_BITS = 22
 
 
 @dataclass(eq=False)
@@ -66,9 +69,15 @@ def check_routers(program: PlacedProgram, machine: Machine) -> Iterator[Violatio
     nets = rebuilt(program, machine)
     rows, net, line = nets.joined()
     yield from _clashes(nets, rows, net, line)
-    yield from _crossings(nets, rows, net)
     table = program.routers
     found = packed(table.wafer, table.y, table.x, table.colour, table.ins, table.outs)
+    ordered, wanted = np.sort(found), np.sort(rows)  # numpy's own unique hashes, which takes five times as long
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    idle = repeated[_copies(ordered, repeated) > np.maximum(1, _copies(wanted, repeated))]
+    if len(idle):
+        yield _differs("router table", idle, "stands in more switch positions than nets ask for")
+    if np.array_equal(wanted[np.diff(wanted, prepend=-1) > 0], ordered[np.diff(ordered, prepend=-1) > 0]):
+        return
     lost = ~np.isin(rows, found)
     for i in np.unique(net[lost]):
         yield _differs(nets.names[i], rows[lost & (net == i)], "is not in the router table")
@@ -76,6 +85,12 @@ def check_routers(program: PlacedProgram, machine: Machine) -> Iterator[Violatio
     for i in np.unique(table.net[extra]):
         name = table.nets[i] if 0 <= i < len(table.nets) else f"net {i}"
         yield _differs(name, found[extra & (table.net == i)], "is in the router table, but no net asks for it")
+
+
+def _copies(ordered: Ints, values: Ints) -> Ints:
+    """How often each value stands in a sorted array."""
+    found: Ints = np.searchsorted(ordered, values, "right") - np.searchsorted(ordered, values, "left")
+    return found
 
 
 def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
@@ -126,38 +141,56 @@ def _sound(program: PlacedProgram, machine: Machine, lane: Lane) -> bool:
     return joined and inside and bool((steps == 1).all()) and 0 <= lane.colour < machine.colours
 
 
+@dataclass(frozen=True, eq=False)
+class _Meetings:
+    """The rows in order of (router, colour) and net, and where each such group starts."""
+
+    order: Ints
+    start: Ints
+    at: Ints
+    net: Ints
+
+    @staticmethod
+    def of(rows: Ints, net: Ints) -> _Meetings:
+        key = (place(rows) << _NET_BITS) | net
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        start = np.flatnonzero(np.diff(key, prepend=-1))
+        return _Meetings(order, start, key[start] >> _NET_BITS, key[start] & ((1 << _NET_BITS) - 1))
+
+    def mixed(self, values: Ints) -> Bools:
+        """Which groups hold different values."""
+        ordered = values[self.order]
+        differs: Bools = np.minimum.reduceat(ordered, self.start) != np.maximum.reduceat(ordered, self.start)
+        return differs
+
+    def named(self, nets: Nets, which: Bools, problem: str) -> Iterator[Violation]:
+        """One violation a net, for these groups."""
+        for i in np.unique(self.net[which]):
+            yield _at(nets.names[i], self.at[which & (self.net == i)], problem)
+
+
 def _clashes(nets: Nets, rows: Ints, net: Ints, line: Ints) -> Iterator[Violation]:
-    """Two nets at one (router, colour): alike, or never in use together. Two lines of one net: never."""
-    at = place(rows)
-    lines = np.unique(np.stack([at, net, line], 1), axis=0)
-    twice = (lines[1:, 0] == lines[:-1, 0]) & (lines[1:, 1] == lines[:-1, 1])
-    for i in np.unique(lines[1:][twice, 1]):
-        here = lines[1:][twice & (lines[1:, 1] == i), 0]
-        yield _at(nets.names[i], here, "two of its lines meet on one colour")
-    owners, start, count = _summed(at, net, rows)
-    most = int(np.diff(np.flatnonzero(np.r_[True, owners[1:, 0] != owners[:-1, 0], True])).max()) if len(owners) else 0
-    pairs: dict[tuple[int, int], list[int]] = {}
-    for apart in range(1, most):
-        left, right = owners[:-apart], owners[apart:]
-        differs = (left[:, 0] == right[:, 0]) & ((start[:-apart] != start[apart:]) | (count[:-apart] != count[apart:]))
-        met = np.unique(np.stack([left[differs, 1], right[differs, 1], left[differs, 0]], 1), axis=0)
-        for a, b, where in met.tolist():
-            pairs.setdefault((a, b), []).append(where)
-    for (a, b), places in pairs.items():
-        if not _apart(nets, a, b):
-            yield _at(f"{nets.names[a]} and {nets.names[b]}", np.array(places), "configure a router differently")
-
-
-def _summed(at: Ints, net: Ints, rows: Ints) -> tuple[Ints, Ints, Ints]:
-    """For each (router, colour) and net there: the sum of a hash of its configurations, and their number."""
-    whole = np.unique(np.stack([at, net, rows], 1), axis=0)
-    owners, inverse = np.unique(whole[:, :2], axis=0, return_inverse=True)
-    inverse = inverse.ravel()
-    mixed = ((whole[:, 2] & 1023) + 1) ** 3
-    total, count = np.zeros(len(owners), np.int64), np.zeros(len(owners), np.int64)
-    np.add.at(total, inverse, mixed)
-    np.add.at(count, inverse, 1)
-    return owners, total, count
+    """At one (router, colour): lines of one net never meet, what a net brings there leaves by the same ports, and two
+    nets configure it alike or are never in use together."""
+    if not len(rows):
+        return
+    met = _Meetings.of(rows, net)
+    yield from met.named(nets, met.mixed(line), "two of its lines meet on one colour")
+    crossing = "crosses itself: words would leave by different ports"
+    yield from met.named(nets, met.mixed(column(rows, "outs")), crossing)
+    # A sum of cubes of the configurations tells groups apart that are not the same set.
+    total = np.add.reduceat(((rows[met.order] & 1023) + 1) ** 3, met.start)
+    apart = 1
+    while (same := met.at[apart:] == met.at[:-apart]).any():
+        k = np.flatnonzero(same & (total[apart:] != total[:-apart]))
+        pair = (met.net[k] << _NET_BITS) | met.net[k + apart]
+        for both in np.unique(pair).tolist():
+            a, b = divmod(both, 1 << _NET_BITS)
+            if not _apart(nets, a, b):
+                where = f"{nets.names[a]} and {nets.names[b]}"
+                yield _at(where, met.at[k[pair == both]], "configure a router differently")
+        apart += 1
 
 
 def _apart(nets: Nets, a: int, b: int) -> bool:
@@ -166,15 +199,6 @@ def _apart(nets: Nets, a: int, b: int) -> bool:
         return False
     (region, steps), (other, others) = nets.shares[a], nets.shares[b]
     return region == other and not steps & others
-
-
-def _crossings(nets: Nets, rows: Ints, net: Ints) -> Iterator[Violation]:
-    """Within one net, whatever comes to a router on a colour leaves it by the same ports."""
-    whole = np.unique(np.stack([place(rows), net, column(rows, "outs")], 1), axis=0)
-    split = (whole[1:, 0] == whole[:-1, 0]) & (whole[1:, 1] == whole[:-1, 1])
-    for i in np.unique(whole[1:][split, 1]):
-        here = whole[1:][split & (whole[1:, 1] == i), 0]
-        yield _at(nets.names[i], here, "crosses itself: words would leave by different ports")
 
 
 def _bounds(table: RouterTable, machine: Machine) -> Iterator[Violation]:
