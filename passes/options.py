@@ -182,6 +182,29 @@ class Options:
                 hint="compile one program, with shapes or a context",
             )
 
+    def refuse_what_is_to_come(self) -> None:
+        """Refuse options that are part of the interface but not of this version, rather than to ignore them.
+
+        Raises:
+            CompileError: one of them is given.
+        """
+        if isinstance(self.wafers, int) and self.wafers > 1:
+            raise CompileError(
+                f"a program on {self.wafers} wafers is not supported yet",
+                where=_where("wafers"),
+                hint="leave it out, or say auto to learn how many are needed",
+            )
+        if self.objective != "latency":
+            raise CompileError(
+                f"compiling for {self.objective} is not supported yet", where=_where("objective"), hint="leave it out"
+            )
+        if self.dtype is not None:
+            raise CompileError(
+                f"computing in {self.dtype} in place of the model's own types is not supported yet",
+                where=_where("dtype"),
+                hint=f"leave it out, or export the model in {self.dtype}",
+            )
+
     @property
     def bound_shapes(self) -> dict[str, tuple[int, ...]]:
         """Input name → shape, as far as the user said: ``shapes``, and the shapes of ``inputs_like``.

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from wafercc.errors import CompileError
+from wafercc.errors import CompileError, DoesNotFit, TargetError
 from wafercc.importer import Binding, Imported, import_model
 from wafercc.ir.block import BlockName, Instance
 from wafercc.ir.embedding import Embedding
@@ -41,6 +41,7 @@ from .lower import make_instances, stream_demands
 from .options import Options
 from .partition import MakePartition
 from .place import Place
+from .rewrite import NAMES as REWRITES
 from .rewrite import STANDARD
 from .route import Route
 from .schedule import order_tasks, plan_regions
@@ -75,6 +76,8 @@ def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram
     Raises:
         ImportFailed, CompileError, DoesNotFit, TargetError: see `wafercc.compile`.
     """
+    options.refuse_what_is_to_come()
+    refuse_unknown_rewrites(options)
     machine = find_machine(options)
     imported = import_model(
         Path(model),
@@ -87,7 +90,44 @@ def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram
             batch=options.batch,
         ),
     )
-    return compile_graph(imported, options, machine)
+    try:
+        return compile_graph(imported, options, machine)
+    except DoesNotFit as refusal:
+        if options.wafers != "auto":
+            raise
+        raise needs_wafers(imported, refusal, machine) from None
+
+
+def refuse_unknown_rewrites(options: Options) -> None:
+    """Hold that every rewrite to leave out exists.
+
+    Raises:
+        CompileError: one does not; those that do are named.
+    """
+    for name in options.disabled_passes:
+        if name not in REWRITES:
+            raise CompileError(
+                f"there is no rewrite {name!r}",
+                where="option disabled_passes (--no-pass)",
+                hint=f"there are: {', '.join(sorted(REWRITES))}",
+            )
+
+
+def needs_wafers(imported: Imported, refusal: DoesNotFit, machine: Machine) -> DoesNotFit:
+    """The answer to ``wafers="auto"`` where one is too small: about how many, by the bytes of weights and caches."""
+    graph, live = imported.graph, machine.defects.alive(0).cores
+    resident = [graph.types[v] for v in (*graph.weights, *graph.states)]
+    demand = sum(kind.dtype.sram_bytes(kind.elements) for kind in resident)
+    bound = live * machine.target.pe.usable_bytes
+    return DoesNotFit(
+        f"does not fit one wafer, needs about {max(2, -(-demand // bound))}: weights and caches hold {demand} bytes, "
+        f"{live} live PEs hold {bound}; {refusal.message}",
+        resource="wafers",
+        demand=max(2, -(-demand // bound)),
+        bound=1,
+        where=f"target {machine.target.name}",
+        hint="programs of several wafers are not supported yet: use a larger target or a smaller model",
+    )
 
 
 def find_machine(options: Options) -> Machine:
@@ -102,6 +142,12 @@ def find_machine(options: Options) -> Machine:
         case path:
             defects = DefectMap.load(Path(path))
     defects.check_for(target)
+    if not defects.alive(0).cores:
+        raise TargetError(
+            f"none of the {target.width * target.height} cores is alive: {defects}",
+            where=f"target {target.name}",
+            hint="check the defect map or --defect-rate",
+        )
     return Machine(target, defects)
 
 
@@ -111,6 +157,7 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
     partition = MakePartition(options.stages)(rewritten.graph)
     size = Size(options.region)
     live = machine.defects.alive(0).cores
+    check_forced_region(options, partition, machine)
     refusal: CompileError | None = None
     plans = list(size(partition, machine.target, live))
     for reach, plan in itertools.product((0, REACH), plans):
@@ -122,6 +169,36 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
         return assemble(imported, rewritten.graph, mapped, options, machine)
     assert refusal is not None
     raise refusal
+
+
+def check_forced_region(options: Options, partition: Partition, machine: Machine) -> None:
+    """Hold that the mesh forced on every region could fit the wafer.
+
+    Raises:
+        DoesNotFit: it has too many rows or columns, or all of them together too many PEs.
+    """
+    if options.region is None:
+        return
+    (rows, columns), target, stages = options.region, machine.target, len(partition.stages)
+    where, live = "option region (--region)", machine.defects.alive(0).cores
+    if rows > target.height or columns > target.width:
+        raise DoesNotFit(
+            f"{columns} columns x {rows} rows do not fit {target.name}'s {target.width} x {target.height}",
+            resource="columns" if columns > target.width else "rows",
+            demand=columns if columns > target.width else rows,
+            bound=target.width if columns > target.width else target.height,
+            where=where,
+            hint="give a smaller --region or a larger --target",
+        )
+    if stages * rows * columns > live:
+        raise DoesNotFit(
+            f"{stages} regions of {columns}x{rows} need {stages * rows * columns} PEs; {live} are alive",
+            resource="PEs",
+            demand=stages * rows * columns,
+            bound=live,
+            where=where,
+            hint="give a smaller --region, fewer --stages or a larger --target",
+        )
 
 
 def carry_through(

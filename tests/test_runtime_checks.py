@@ -53,7 +53,7 @@ IDS = np.array([1, 2, 3])
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({}, "input ids: missing; the program takes ids (pass it to run)"),
+        ({}, "input ids: missing; the program takes ids (pass it to run, on the command line with --inputs FILE)"),
         (
             {"ids": IDS, "mask": IDS},
             "input mask: the program has no such input; it takes ids",

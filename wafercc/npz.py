@@ -48,14 +48,20 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file that appears under its name only when the block has ended well."""
+    """A file that appears under its name only when the block has ended well.
+
+    Raises:
+        OSError: the file system refuses; it names the final file.
+    """
     final = Path(path)
     draft = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         with draft.open("wb") as file:
             yield file
         draft.replace(final)
-    except BaseException:
+    except BaseException as problem:
         with suppress(OSError):
             draft.unlink()
+        if isinstance(problem, OSError) and problem.filename == str(draft):
+            problem.filename = os.fspath(path)
         raise

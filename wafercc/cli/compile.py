@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..passes.options import Flag, Options
+from .output import check_writable
 from .talk import result, result_json, say, working
 
 
@@ -64,9 +65,11 @@ def command(model: Path, output: Path | None, as_json: bool, **given: Any) -> No
     """
     import wafercc
 
+    path = output or model.with_suffix(".wafer")
+    if model.exists():
+        check_writable(path, model)
     with working(f"compiling {model.name}"):
         program = wafercc.compile(model, **_decided(given))
-        path = output or model.with_suffix(".wafer")
         program.save(path)
     for assumption in program.assumptions:
         say(f"assumed: {assumption}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..npz import read_npz, write_npz
+from .output import check_writable
 from .talk import result, result_json, say, working
 
 
@@ -25,6 +26,8 @@ def command(
 
     if timing_only and outputs:
         raise click.UsageError("--timing-only computes no values, so there is nothing to write to --outputs.")
+    if outputs:
+        check_writable(outputs, program, inputs)
     arrays = read_npz(inputs) if inputs else {}
     with working(f"running {program.name}"):
         done = wafercc.load(program).run(arrays, entry=entry, timing_only=timing_only)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .output import check_writable
 from .talk import result, working
 
 
@@ -24,6 +25,8 @@ def command(program: Path, output: Path | None) -> None:
     from wafercc.report import floorplan
 
     path = output or program.with_suffix(".svg")
+    if program.exists():
+        check_writable(path, program)
     with working(f"drawing {program.name}"):
         floorplan.write_svg(wafercc.load(program), path)
     result(str(path))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..errors import ImportFailed
-from ..ir.dims import Dim, affine
+from ..ir.dims import Dim, affine, upper
 from ..ir.dtypes import from_numpy
 from .model import Assumption, Binding
 from .nodes import InputSpec
@@ -22,6 +22,7 @@ from .states import State
 
 DEFAULT_TOKENS = 64
 DEFAULT_CONTEXT = 512
+MOST = 1 << 20  # tokens or sequences: more than any machine holds, and their square is still counted exactly
 
 
 Giver = Callable[[InputSpec, int, "Role"], None]
@@ -60,6 +61,7 @@ def bind(inputs: Sequence[InputSpec], states: Sequence[State], binding: Binding)
     table = _Table(inputs, states)
     table.fix(binding)
     past_max = table.settle(binding)
+    table.check_extents()
     return Bound(table.shapes(), past_max, tuple(table.assumptions), tuple(table.doubts()))
 
 
@@ -240,6 +242,26 @@ class _Table:
             )
             for spec in self.inputs
         }
+
+    def check_extents(self) -> None:
+        """Hold that a run takes in something, and no more than any machine could."""
+        for spec, axis, symbol in self._slots():
+            if not isinstance(symbol, str):
+                continue
+            value, role = self.values[symbol], self.roles.get(symbol)
+            where = f"input {spec.name}"
+            if value == 0 and role in (Role.BATCH, Role.NEW):
+                raise ImportFailed(
+                    f"dimension {axis} ({symbol}) is 0; a run takes in at least one sequence of one token",
+                    where=where,
+                    hint="only a past may be empty",
+                )
+            if upper(value) > MOST:
+                raise ImportFailed(
+                    f"dimension {axis} ({symbol}) is {upper(value)}; the largest supported is {MOST}",
+                    where=where,
+                    hint="give fewer tokens, sequences or a shorter context",
+                )
 
     def doubts(self) -> Iterator[str]:
         """Inputs that count one thing differently."""

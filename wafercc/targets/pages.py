@@ -53,7 +53,12 @@ def load(name_or_path: str | Path, overrides: Mapping[str, object] | None = None
         if isinstance(value, str):
             value = parse_number(key, value) if key in NUMBERS else value.split(",") if key == "io.edges" else value
         entries[key] = value
-    return Target.from_dict({"schema": 1, **entries})
+    try:
+        return Target.from_dict({"schema": 1, **entries})
+    except TargetError as problem:
+        if problem.where not in KEYS:
+            raise
+        raise TargetError(problem.message, where=f"target {name_or_path}, {problem.where}", hint=problem.hint) from None
 
 
 def facts(name_or_path: str | Path) -> tuple[Fact, ...]:
