@@ -136,7 +136,7 @@ def find_machine(options: Options) -> Machine:
     match options.defects:
         case None:
             rates = options.defect_rates
-            defects = DefectMap.random(target, **rates, seed=options.defect_seed)
+            defects = DefectMap.random(target, **rates, seed=options.defect_seed, wafers=target.wafers)
         case DefectMap():
             defects = options.defects
         case path:
