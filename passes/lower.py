@@ -1,7 +1,7 @@
 """Lower: put everything decided into one placed program.
 
-Turns stages and solved blocks into instances, cuts every weight into the tiles its PEs hold (equal tiles in equal layouts are
-stored once and shared), and gathers regions, streams, routers, order and SRAM plan into a PlacedProgram.
+Turns stages and solved blocks into instances, cuts every weight into the tiles its PEs hold (equal tiles in equal
+layouts are stored once and shared), and gathers regions, streams, routers, order and SRAM plan into a PlacedProgram.
 Weights are read here and nowhere before. Cost: linear in streams and weight bytes.
 """
 
@@ -51,7 +51,8 @@ class _Tiles:
         if weight not in self.loaded:
             kind = self.graph.types[weight]
             array = np.asarray(self.weights.load(weight))
-            assert array.shape == kind.shape and array.dtype == kind.dtype.numpy, f"{weight}: {array.dtype}{array.shape}"
+            assert array.shape == kind.shape, f"{weight} has shape {array.shape}, not {kind.shape}"
+            assert array.dtype == kind.dtype.numpy, f"{weight} is {array.dtype}, not {kind.dtype}"
             self.loaded[weight] = array
         return self.loaded[weight]
 
@@ -97,7 +98,6 @@ def stream_demands(
             )
     for value in dict.fromkeys(graph.outputs):
         if value in source:
-            demands.append(
-                StreamDemand(StreamId(f"{value} to host"), value, graph.types[value], source[value], None, value in kept)
-            )
+            name = StreamId(f"{value} to host")
+            demands.append(StreamDemand(name, value, graph.types[value], source[value], None, value in kept))
     return tuple(demands)

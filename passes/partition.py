@@ -1,10 +1,10 @@
 """Partition: cut the graph into stages, one region each, and find the stages that are equal.
 
-Cheap producers (masks, rotary tables, positions: small values computed from integer inputs and literals only) are set aside
-and cloned into every stage that reads them. In the order of the remaining ops a *narrow cut* is a place that one value
-crosses: the residual stream of a decoder. Segments between narrow cuts are compared by structure; the repeating run is the
-layer. By default a stage is a layer, plus one for what stands before and one for what stands after. `stages`
-merges neighbours, balanced by work, or splits segments at the narrowest places.
+Cheap producers (masks, rotary tables, positions: small values computed from integer inputs and literals only) are set
+aside and cloned into every stage that reads them. In the order of the remaining ops a *narrow cut* is a place that
+one value crosses: the residual stream of a decoder. Segments between narrow cuts are compared by structure; the
+repeating run is the layer. By default a stage is a layer, plus one for what stands before and one for what stands
+after. `stages` merges neighbours, balanced by work, or splits segments at the narrowest places.
 
 Reads Graph; writes Partition. Cost: linear in ops, except the choice of balanced cuts, O(segments^2 * stages).
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from wafercc.errors import CompileError
 from wafercc.ir.block import BlockName, RegionId
@@ -22,7 +23,8 @@ from wafercc.ir.optable import spec_of
 from wafercc.ir.partition import Partition, Stage
 
 CHEAP_ELEMENTS = 65_536
-# Kinds that read a table of weights or grow a cache are never cheap; with matmul and attention they make a stage worth having.
+# Kinds that read a table of weights or grow a cache are never cheap; with matmul and attention they make a stage
+# worth having.
 RESIDENT_KINDS = frozenset({"embedding", "kv_append"})
 HEAVY_KINDS = RESIDENT_KINDS | {"matmul", "attention"}
 
@@ -173,7 +175,7 @@ def _balanced(graph: Graph, backbone: Segment, cheap: frozenset[ValueName], stag
         j = chosen[j]
         cuts.append(j)
     cuts.reverse()
-    return [backbone[bounds[a] : bounds[b]] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [backbone[bounds[a] : bounds[b]] for a, b in pairwise(cuts)]
 
 
 def _op_work(graph: Graph, op: Op) -> int:
@@ -217,8 +219,8 @@ def _template_key(graph: Graph) -> tuple[object, ...]:
         return None if value is None else number.setdefault(value, len(number))
 
     ops = tuple(
-        (op.kind, tuple(map(name, op.inputs)), tuple(map(name, op.outputs)), tuple(sorted(op.attrs.items(), key=_first)))
-        for op in graph.ops
+        (op.kind, tuple(map(name, op.inputs)), tuple(map(name, op.outputs)), tuple(sorted(op.attrs.items(),
+        key=_first))) for op in graph.ops
     )
     types: tuple[TensorType, ...] = tuple(graph.types[v] for v in number)
     roles = tuple((v in graph.inputs, v in graph.outputs, v in graph.weights) for v in number)
@@ -246,8 +248,9 @@ def _stamp(graph: Graph, cheap: frozenset[ValueName], groups: Sequence[Segment])
     templates: dict[BlockName, Graph] = {}
     known: dict[tuple[object, ...], BlockName] = {}
     stages: list[Stage] = []
+    owned = {v for op in loose for v in op.outputs}
     for i, group in enumerate(groups):
-        own = _stage_graph(graph, cheap - {v for op in loose for v in op.outputs} if group is groups[-1] else cheap, group)
+        own = _stage_graph(graph, cheap - owned if group is groups[-1] else cheap, group)
         key = _template_key(own)
         block = known.setdefault(key, BlockName(f"b{len(known)}"))
         template = templates.setdefault(block, own)

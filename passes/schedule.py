@@ -32,7 +32,8 @@ def order_tasks(instances: Sequence[Instance], demands: Sequence[StreamDemand]) 
             if d.source is not None and d.destination is not None and d.destination[0] == instance.id
         ]
         tasks.append(Execute(instance.id))
-        tasks += [Transfer(d.id) for d in timed if d.source is not None and d.source[0] == instance.id and not d.destination]
+        sent = [d for d in timed if d.source is not None and d.source[0] == instance.id]
+        tasks += [Transfer(d.id) for d in sent if d.destination is None]
     return (*tasks, *(Transfer(d.id) for d in reads))
 
 

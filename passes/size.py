@@ -2,22 +2,23 @@
 
 All blocks share the number of rows, so that streams between stages run row to row; columns are each block's own. Square
 meshes are tried from small to large until more PEs stop paying, then columns are varied around the best. The result
-is a list of plans, best first, each smaller than the one before, for placement to fall back on where defects leave too little room.
+is a list of plans, best first, each smaller than the one before, for placement to fall back on where defects leave
+too little room.
 
-Reads Partition and Target; writes plans of solved blocks. Cost: a few dozen layout searches of a small beam, then one full search
-per block.
+Reads Partition and Target; writes plans of solved blocks. Cost: a few dozen layout searches of a small beam, then one
+full search per block.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.block import BlockName
-from wafercc.ir.graph import Graph, ValueName
+from wafercc.ir.graph import ValueName
 from wafercc.ir.layout import Mesh
 from wafercc.ir.partition import Partition
 from wafercc.targets import Target
@@ -28,6 +29,7 @@ from .schedule import plan_sram
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
+NEAR = 0.003  # estimates this close are equal: then the mesh with fewer PEs is taken
 QUICK = Search(tries=10, early_tries=3)
 
 MeshShape = tuple[int, int]
@@ -55,12 +57,14 @@ class Size:
         """
         sizer = _Sizer(partition, target, live_pes)
         if self.region is not None:
-            yield SizePlan({b: self.region for b in partition.templates})
+            yield SizePlan(dict.fromkeys(partition.templates, self.region))
             return
         yield from sizer.plans()
 
     def solve(self, partition: Partition, plan: SizePlan, target: Target) -> dict[BlockName, SolvedBlock]:
-        """Every block searched in full; once more with room kept for caches and activations where weights leave none."""
+        """Every block searched in full; once more with room kept for caches and activations where weights leave
+        none.
+        """
         return {name: self._solve(partition, name, plan.shapes[name], target) for name in partition.templates}
 
     def _solve(self, partition: Partition, name: BlockName, shape: MeshShape, target: Target) -> SolvedBlock:
@@ -76,7 +80,8 @@ class Size:
 def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName]:
     """Interface values of a template that some stage exchanges with another stage."""
     template, outside = partition.templates[name], set(partition.graph.inputs)
-    sent = {v for s in partition.stages for n in partition.templates[s.block].inputs if (v := s.bindings[n]) not in outside}
+    read = {s.bindings[n] for s in partition.stages for n in partition.templates[s.block].inputs}
+    sent = read - outside
     return frozenset(
         value
         for stage in partition.stages
@@ -120,7 +125,8 @@ class _Sizer:
 
     def fits(self, shapes: Mapping[BlockName, MeshShape]) -> bool:
         area = sum(self.counts[b] * p * q for b, (p, q) in shapes.items())
-        return area <= self.live_pes and all(p <= self.target.height and q <= self.target.width for p, q in shapes.values())
+        height, width = self.target.height, self.target.width
+        return area <= self.live_pes and all(p <= height and q <= width for p, q in shapes.values())
 
     def total(self, shapes: Mapping[BlockName, MeshShape]) -> int | None:
         parts = [self.cycles(b, s) for b, s in shapes.items()]
@@ -159,18 +165,19 @@ class _Sizer:
         return self.square(min(totals, key=lambda s: (totals[s], s)))
 
     def square(self, side: int) -> dict[BlockName, MeshShape]:
-        return {b: (side, side) for b in self.partition.templates}
+        return dict.fromkeys(self.partition.templates, (side, side))
 
     def vary_columns(self, shapes: dict[BlockName, MeshShape]) -> dict[BlockName, MeshShape]:
-        """Give each block the columns that suit it, the others unchanged; most work first."""
+        """Give each block the columns that suit it, most work first; the fewest PEs among near-equals."""
         blocks = sorted(shapes, key=lambda b: -(self.cycles(b, shapes[b]) or 0) * self.counts[b])
         for block in blocks:
             rows, columns = shapes[block]
-            for wanted in (columns * 2, columns * 3 // 2, columns * 3 // 4, columns // 2):
-                trial = {**shapes, block: (rows, max(1, wanted))}
-                now, then = self.total(shapes), self.total(trial)
-                if then is not None and now is not None and then < now:
-                    shapes = trial
+            widths = {max(1, columns * n // 4) for n in (1, 2, 3, 4, 6, 8)}
+            totals = {w: self.total({**shapes, block: (rows, w)}) for w in widths}
+            known = {w: total for w, total in totals.items() if total is not None}
+            least = min(known.values())
+            best = min(w for w, total in known.items() if total <= least * (1 + NEAR))
+            shapes = {**shapes, block: (rows, best)}
         return shapes
 
     def does_not_fit(self, limit: int) -> CompileError:

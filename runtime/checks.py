@@ -40,7 +40,11 @@ def check_inputs(program: PlacedProgram, inputs: Mapping[str, Array], values: bo
             raise RunError(f"the program has no such input; it takes {names}", where=f"input {name}")
     missing = [name for name in program.inputs if name not in inputs]
     if missing and values:
-        raise RunError(f"missing; the program takes {names}", where=f"input {missing[0]}", hint="pass it to run, on the command line with --inputs FILE")
+        raise RunError(
+            f"missing; the program takes {names}",
+            where=f"input {missing[0]}",
+            hint="pass it to run, on the command line with --inputs FILE",
+        )
     arrays = {ValueName(name): np.asarray(array) for name, array in inputs.items()}
     n_past = _n_past(program, arrays)
     for name, array in arrays.items():

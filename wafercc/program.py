@@ -1,4 +1,6 @@
-"""Program: a placed program with what one can do with it. Immutable; everything heavy is imported when it is first needed."""
+"""Program: a placed program with what one can do with it. Immutable; everything heavy is imported when it is first
+needed.
+"""
 
 from __future__ import annotations
 

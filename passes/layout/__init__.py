@@ -1,4 +1,4 @@
-"""Layout: how every op of a block becomes many cores. Strategies, relayouts, prices, search, and the block written down."""
+"""Layout: how every op of a block becomes many cores: strategies, relayouts, prices, search, and the block."""
 
 from .emit import SolvedBlock, emit
 from .search import Search, Solution

@@ -1,9 +1,9 @@
 """Eliminate: the exact minimum of a sum of small cost tables, one variable at a time.
 
-Each variable has a small domain; each table adds a cost that depends on a few variables. Eliminating a variable joins the tables
-that mention it and minimises it out, remembering the best choice for every setting of its neighbours (bucket elimination,
-Dechter 1999). The work is exponential only in the width of the elimination order, and the graphs of decoder layers are
-thin: a residual stream with short loops beside it.
+Each variable has a small domain; each table adds a cost that depends on a few variables. Eliminating a variable joins
+the tables that mention it and minimises it out, remembering the best choice for every setting of its neighbours
+(bucket elimination, Dechter 1999). The work is exponential only in the width of the elimination order, and the graphs
+of decoder layers are thin: a residual stream with short loops beside it.
 """
 
 from __future__ import annotations

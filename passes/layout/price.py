@@ -54,7 +54,9 @@ def all_reduce(parts: int, words: int, target: Target) -> Reduction:
 
 
 def _group(parts: int, root: int) -> int:
-    """The group size nearest the square root of half the line that leaves every group its leader; 0 if there is none."""
+    """The group size nearest the square root of half the line that leaves every group its leader; 0 if there is
+    none.
+    """
     wanted = cost.best_group(parts // 2 + 1)
     sizes = [s for s in range(2, parts // 2 + 1) if parts % s == 0 or parts % s > root % s]
     return min(sizes, key=lambda s: (abs(s - wanted), s), default=0)

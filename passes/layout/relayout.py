@@ -1,8 +1,8 @@
 """Relayout: the collectives that turn the layout a value has into the layout an op wants.
 
-Inside a region two moves suffice: *gather* replicates a cut axis (AllGather), *narrow* keeps a slice of what a PE already
-holds (free of traffic). A wanted layout whose every tile lies inside the tile that PE has is a narrow; otherwise the axes of
-the dimensions that fail are gathered first.
+Inside a region two moves suffice: *gather* replicates a cut axis (AllGather), *narrow* keeps a slice of what a PE
+already holds (free of traffic). A wanted layout whose every tile lies inside the tile that PE has is a narrow;
+otherwise the axes of the dimensions that fail are gathered first.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ class Move:
 @lru_cache(maxsize=65_536)
 def plan(kind: TensorType, have: Layout, need: Layout, mesh: Mesh) -> tuple[Move, ...] | None:
     """The moves from ``have`` to ``need``; empty if they are the same tiles; None if no such moves exist."""
-    if all(
-        same_tiles(dim, a, b, mesh.parts(a.axes)) for dim, a, b in zip(kind.shape, have.splits, need.splits, strict=True)
-    ):
+    if _same(kind, have, need, mesh):
         return ()
     failing = [
         d
@@ -58,12 +56,15 @@ def plan(kind: TensorType, have: Layout, need: Layout, mesh: Mesh) -> tuple[Move
             return None
         current = Layout(tuple(s for s in after if s is not None))
         moves.append(Move(axes, current))
-    if not all(
-        same_tiles(dim, a, b, mesh.parts(a.axes))
-        for dim, a, b in zip(kind.shape, current.splits, need.splits, strict=True)
-    ):
+    if not _same(kind, current, need, mesh):
         moves.append(Move((), need))
     return tuple(moves)
+
+
+def _same(kind: TensorType, a: Layout, b: Layout, mesh: Mesh) -> bool:
+    """Whether two layouts put every element in the same slot of the same PE."""
+    splits = zip(kind.shape, a.splits, b.splits, strict=True)
+    return all(same_tiles(dim, p, q, mesh.parts(p.axes)) for dim, p, q in splits)
 
 
 def _directions(mesh: Mesh, have: Layout, gathered: list[AxisName]) -> tuple[str, ...]:
@@ -87,7 +88,9 @@ def is_line(mesh: Mesh, axes: tuple[AxisName, ...]) -> bool:
 
 
 def _without(dim: Dim, split: Split, axes: tuple[AxisName, ...], mesh: Mesh) -> Split | None:
-    """What is left of a split when its minor axes are gathered: runs of the gathered PEs' granules; None if not minor."""
+    """What is left of a split when its minor axes are gathered: runs of the gathered PEs' granules; None if not
+    minor.
+    """
     kept = tuple(a for a in split.axes if a not in axes)
     if len(kept) == len(split.axes):
         return split

@@ -1,11 +1,13 @@
 """Search: choose one strategy per op so that a block's cycles are least and its SRAM bound holds.
 
-The variables are the ops, their domains the strategies that are cheapest on their own; a value read by several ops, and an
-input, get a variable too: the layout in which it is shared. Each variable costs its local cycles and reductions, each edge
-the relayout between what is produced and what is wanted. Their sum is minimised exactly (`eliminate.py`). Weights may lie in
-any layout, for their bytes; if those exceed SRAM, bytes are priced and the search repeated.
+The variables are the ops, their domains the strategies that are cheapest on their own; a value read by several ops,
+and an input, get a variable too: the layout in which it is shared. Each variable costs its local cycles and
+reductions, each edge the relayout between what is produced and what is wanted. Their sum is minimised exactly
+(`eliminate.py`). Weights may lie in any layout, for their bytes; if those exceed SRAM, bytes are priced and the
+search repeated.
 
-Reads a template Graph, a Mesh and a Target; writes Solution. Cost: ops * strategies^(width + 1), width 2-4 for decoder layers.
+Reads a template Graph, a Mesh and a Target; writes Solution. Cost: ops * strategies^(width + 1), width 2-4 for
+decoder layers.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ BYTE_PRICES = (0, 1, 8, 64)  # cycles per 64 bytes of weights, tried in turn unt
 
 @dataclass(frozen=True)
 class Solution:
-    """A block's choices on one mesh: a strategy per op, the shared layout of values, and the estimate they were chosen by."""
+    """A block's choices on one mesh: a strategy per op, the shared layout of values, and the estimate they were
+    chosen by.
+    """
 
     mesh: Mesh
     strategies: Mapping[OpId, Strategy]
@@ -57,7 +61,8 @@ class Search:
     def __call__(
         self, graph: Graph, mesh: Mesh, target: Target, early: frozenset[ValueName], carried: frozenset[ValueName]
     ) -> Solution:
-        """Solve one template. ``carried`` values cross stages and keep to the boundary layout; ``early`` ones are cheap.
+        """Solve one template. ``carried`` values cross stages and keep to the boundary layout; ``early`` ones are
+        cheap.
 
         Raises:
             DoesNotFit: the weights exceed the SRAM of the mesh however they are cut.
@@ -212,7 +217,9 @@ class _Problem:
     def layouts_wanted(
         self, value: ValueName, domains: Sequence[Sequence[Strategy]], number: Mapping[OpId, int]
     ) -> list[Layout]:
-        """The layouts a shared value may have: what its readers want and its producer makes; one only if it is carried in."""
+        """The layouts a shared value may have: what its readers want and its producer makes; one only if it is
+        carried in.
+        """
         if value in self.carried and value in self.graph.inputs:
             return [boundary_layout(self.graph.types[value], self.mesh)]
         wanted: dict[Layout, None] = {}

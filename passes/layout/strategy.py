@@ -1,11 +1,12 @@
 """Strategies: the ways one op can be cut over a region's mesh, from its loops.
 
 A strategy gives each mesh axis to one of the op's loops or to none. All layouts of operands and results follow from it
-(`ir/loops.py`). Before strategies are listed, two facts are spread over the block's dimensions until nothing changes: which
-must be cut cyclically (they run along a cache that grows), and at which granules it pays to cut (a head, a group of heads),
-so that a matmul may already cut its columns the way attention wants them.
+(`ir/loops.py`). Before strategies are listed, two facts are spread over the block's dimensions until nothing changes:
+which must be cut cyclically (they run along a cache that grows), and at which granules it pays to cut (a head, a
+group of heads), so that a matmul may already cut its columns the way attention wants them.
 
-Reads a template Graph and a Mesh; writes, for each op, a short list of Strategy with local work. Cost: O(ops * loops^2).
+Reads a template Graph and a Mesh; writes, for each op, a short list of Strategy with local work. Cost: O(ops *
+loops^2).
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def strategies(graph: Graph, op: Op, loops: Loops, facts: DimFacts, mesh: Mesh) 
         granules.setdefault(name, {1}).update(h // granule for h in facts.granules.get(dim, ()) if h % granule == 0)
     cuttable = [loop for loop in loops.loops if upper(loop.extent) > 1]
     found: dict[tuple[object, ...], Strategy] = {}
-    for cuts in _assignments(cuttable, axes_names=[a.name for a in axes], granules=granules, cyclic=cyclic_loops, mesh=mesh):
+    for cuts in _assignments(cuttable, [a.name for a in axes], granules, cyclic_loops, mesh):
         strategy = _strategy(graph, op, loops, cuts, mesh)
         if strategy is not None:
             found.setdefault((strategy.ins, strategy.outs, strategy.owed), strategy)
@@ -173,7 +174,7 @@ def _strategy(graph: Graph, op: Op, loops: Loops, cuts: dict[str, Cut], mesh: Me
         for axis in (cuts[loop.name].axes if loop.name in cuts else ())
         if (combine := loop.combine) is not None
     )
-    in_types = [t for t in graph.in_types(op)]
+    in_types = graph.in_types(op)
     for layout, kind in [*zip(ins, in_types, strict=True), *zip(outs, graph.out_types(op), strict=True)]:
         if layout is not None and kind is not None and not _legal(layout, kind):
             return None

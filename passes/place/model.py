@@ -180,6 +180,7 @@ class _Model:
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = seed % (1 << 31)
         solver.parameters.max_deterministic_time = effort
+        solver.parameters.catch_sigint_signal = False  # else it keeps Ctrl-C to itself, here and ever after
         status = solver.solve(self.cp)
         effort_spent = float(solver.response_proto.deterministic_time)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):

@@ -1,8 +1,8 @@
 """Block: what one region does for one layer, on a logical mesh; solved once, stamped for every equal layer.
 
 A block is a straight list of steps over tiled values. A step is either local (each PE works on its own tiles) or one
-collective along a mesh direction; streams between regions stand outside, in the Program. An instance binds a block's weights
-and interface to one layer and one region.
+collective along a mesh direction; streams between regions stand outside, in the Program. An instance binds a block's
+weights and interface to one layer and one region.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Compute:
 class AllReduce:
     """Combine partial tiles along ``axes`` (all of one direction, contiguous); every PE of the line gets the result.
 
-    ``ins``/``outs``: one array, or the pair/triple of a softmax. The line's PE ``root`` (an index in the line) receives;
-    the result is multicast back. Order of combination is the fabric's: from the ends towards the root.
+    ``ins``/``outs``: one array, or the pair/triple of a softmax. The line's PE ``root`` (an index in the line)
+    receives; the result is multicast back. Order of combination is the fabric's: from the ends towards the root.
     """
 
     id: StepId
@@ -120,8 +120,8 @@ def step_outs(step: Step) -> tuple[LocalName, ...]:
 class Block:
     """The logical part of a layer: values with layouts, steps, and what of it stays resident.
 
-    ``params`` are weights and literals held in SRAM for the life of the program. ``states`` maps a resident cache value to the
-    value that is its next content: both share one buffer. ``inputs`` arrive by stream in the layout given;
+    ``params`` are weights and literals held in SRAM for the life of the program. ``states`` maps a resident cache
+    value to the value that is its next content: both share one buffer. ``inputs`` arrive by stream in the layout given;
     ``outputs`` leave by stream from the layout given.
     """
 
@@ -145,7 +145,8 @@ class Block:
 class Instance:
     """One layer in one region: which block, where, and what its parameters and interface are bound to.
 
-    ``weights``: block parameter → key of the program's weight tiles. ``bindings``: block input or output → the graph value.
+    ``weights``: block parameter → key of the program's weight tiles. ``bindings``: block input or output → the graph
+    value.
     """
 
     id: InstanceId

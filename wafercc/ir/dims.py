@@ -1,8 +1,8 @@
 """Dimensions: integers, or affine in the runtime scalar ``n_past``.
 
 A decoder's shapes depend on how many tokens its cache already holds. Where that number is bound to a capacity
-instead of a value, a dimension is ``scale * n_past + offset`` with ``0 <= n_past <= past_max``: tiles and SRAM are sized
-for the maximum, kernels and cycles use the current value. Shape arithmetic of exporters folds to this form.
+instead of a value, a dimension is ``scale * n_past + offset`` with ``0 <= n_past <= past_max``: tiles and SRAM are
+sized for the maximum, kernels and cycles use the current value. Shape arithmetic of exporters folds to this form.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ class Graph:
     """A decoder: typed values, ops in executable order, inputs, outputs, weights and resident state.
 
     ``states`` maps an input that holds a cache (``past_key_values.0.key``) to the output that is its next content.
-    ``past_max`` is the largest ``n_past`` (0 where no dimension depends on it). A weight named in ``types`` but written by
-    no op and not an input is looked up in the `Weights` store.
+    ``past_max`` is the largest ``n_past`` (0 where no dimension depends on it). A weight named in ``types`` but
+    written by no op and not an input is looked up in the `Weights` store.
     """
 
     name: str

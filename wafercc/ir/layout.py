@@ -1,8 +1,8 @@
 """Layout: which elements of a tensor lie on which PE of a region's logical mesh.
 
-A region is a p x q mesh whose rows and columns may each be factored into axes (rows = 8 x 16). A layout cuts every tensor
-dimension over an ordered list of axes; an axis that cuts nothing holds *replicas*. Block distribution gives PE i the i-th run of
-granules, cyclic gives granule g to PE g mod parts, so a cache that grows fills all PEs evenly.
+A region is a p x q mesh whose rows and columns may each be factored into axes (rows = 8 x 16). A layout cuts every
+tensor dimension over an ordered list of axes; an axis that cuts nothing holds *replicas*. Block distribution gives PE i
+the i-th run of granules, cyclic gives granule g to PE g mod parts, so a cache that grows fills all PEs evenly.
 
 This is GSPMD/DTensor's sharding for a two-dimensional mesh, with granules that are never cut.
 """
@@ -115,7 +115,8 @@ UNCUT = Split()
 class Layout:
     """A split per dimension; axes named nowhere are replicated.
 
-    ``partial``: axes over which a reduction is still owed. ``held``: axes on which only the PE at an index holds the tile.
+    ``partial``: axes over which a reduction is still owed. ``held``: axes on which only the PE at an index holds the
+    tile.
     Text: ``(-,y0/16,x0~) sum:y1 held:x1=0``.
     """
 
@@ -161,7 +162,8 @@ def tile_extent(extent: int, split: Split, parts: int) -> int:
     """Slots per PE: ``granule * ceil(ceil(extent / granule) / parts)``, padding included; the whole extent if uncut."""
     if not split.axes:
         return extent
-    return split.granule * -(-(-(-extent // split.granule)) // parts)
+    granules = -(-extent // split.granule)
+    return split.granule * -(-granules // parts)
 
 
 def tile_shape(tiled: Tiled, mesh: Mesh, n_past: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The op table: for each op kind its types, its meaning, its work and its loops. One row a kind.
 
-Importers create ops, rewrites move them, the layout pass reads their loops, the runtime executes them tile by tile; all of
-them ask this table and none of them lists op kinds again. The rows stand in `ir/ops/`, one file a family.
+Importers create ops, rewrites move them, the layout pass reads their loops, the runtime executes them tile by tile;
+all of them ask this table and none of them lists op kinds again. The rows stand in `ir/ops/`, one file a family.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ InTypes = Sequence[TensorType | None]
 class Work:
     """What a local kernel does, in counts; cycles are the target's and the runtime's business.
 
-    ``macs`` multiply-accumulates, ``simple`` element operations that a SIMD lane does at full rate (add, compare, select,
-    copy), ``special`` element operations that take many cycles each (exp, tanh, sine, square root, division).
+    ``macs`` multiply-accumulates, ``simple`` element operations that a SIMD lane does at full rate (add, compare,
+    select, copy), ``special`` element operations that take many cycles each (exp, tanh, sine, square root, division).
     """
 
     macs: Extent = 0
@@ -45,9 +45,9 @@ class OpSpec:
     """One row of the table.
 
     ``infer(op, in_types) -> out_types`` checks and gives types; raises ImportFailed on operands it cannot take.
-    ``evaluate(op, arrays, n_past) -> arrays`` is the meaning, in plain numpy on whole tensors (absent operand: ``None``).
-    ``work(op, in_shapes, out_shapes) -> Work`` counts for one tile; entries may be arrays over PEs, so it uses only + and *.
-    For an op in two phases (`Loops.partials`) it counts both.
+    ``evaluate(op, arrays, n_past) -> arrays`` is the meaning, in plain numpy on whole tensors (absent operand:
+    ``None``). ``work(op, in_shapes, out_shapes) -> Work`` counts for one tile; entries may be arrays over PEs, so it
+    uses only + and *. For an op in two phases (`Loops.partials`) it counts both.
     ``loops(op, in_types, out_types) -> Loops`` is the legal layouts.
     ``layout_only``: moves no numbers when its operand's layout can simply be renamed (reshape, transpose).
     """

@@ -1,7 +1,7 @@
 """Partition: which ops run in which region, and which regions run the same thing.
 
-A stage is one region's share of the graph. Stages of equal structure (the layers of a decoder) share one *template* graph;
-a stage then only says what the template's weights and interface are bound to.
+A stage is one region's share of the graph. Stages of equal structure (the layers of a decoder) share one *template*
+graph; a stage then only says what the template's weights and interface are bound to.
 """
 
 from __future__ import annotations

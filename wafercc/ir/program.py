@@ -1,8 +1,8 @@
 """PlacedProgram: everything a wafer needs to run one model, and nothing it doesn't.
 
-Blocks say what is computed, instances where and with which weights, streams what moves between regions and the edge, nets over
-which routers and colours, the order who is served first. It is plain data: the passes build it, the artifact stores it,
-the runtime executes it, the verifier re-derives it, and none of those know each other.
+Blocks say what is computed, instances where and with which weights, streams what moves between regions and the edge,
+nets over which routers and colours, the order who is served first. It is plain data: the passes build it, the
+artifact stores it, the runtime executes it, the verifier re-derives it, and none of those know each other.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Rect:
 class Region:
     """A logical p x q mesh of live PEs in a rectangle of the wafer.
 
-    ``xs[p, q]``, ``ys[p, q]``: the physical column and row of each logical PE. Row neighbours are joined along their row,
-    column neighbours by going down the upper PE's column to the lower PE's row, then along that row.
+    ``xs[p, q]``, ``ys[p, q]``: the physical column and row of each logical PE. Row neighbours are joined along their
+    row, column neighbours by going down the upper PE's column to the lower PE's row, then along that row.
     """
 
     id: RegionId
@@ -64,11 +64,14 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Fan:
-    """How a lane touches a region: a comb. Its *teeth* are the logical rows ``lo .. hi-1``, its *trunk* runs down logical column
-    ``trunk`` between them, its *gate* is the trunk PE of logical row ``gate``. With ``along="x"`` rows and columns change places.
+    """How a lane touches a region: a comb. Its *teeth* are the logical rows ``lo .. hi-1``, its *trunk* runs down
+    logical column ``trunk`` between them, its *gate* is the trunk PE of logical row ``gate``. With ``along="x"`` rows
+    and columns change places.
 
-    As a source the comb collects: PEs inject in the order of their distance along the comb from the gate (ties: lower row,
-    then lower column). As a destination it spreads: every PE of the teeth hears every word and keeps what is its own.
+    As a source the comb collects: a router serves its own ramp first, then its teeth, then the rest of the trunk, one
+    switch position each. As a destination it spreads: every PE of the teeth hears every word and keeps what is its own.
+    Where jogged teeth would close a ring, the link that comes last in (row, column, direction) order is left out, and so
+    are branches that lead to no PE.
     """
 
     region: RegionId
@@ -94,8 +97,9 @@ class Lane:
     """One net of a stream: source comb or edge port, a path of routers, destination comb or edge port; one colour.
 
     ``path[n, 2]``: every router (x, y) from the source gate (or port) to the destination gate (or port), both included,
-    neighbours adjacent. The lane carries elements ``lo .. hi-1`` (at the context capacity) of dimension ``dim`` of the value, all
-    of it if ``dim`` is None, every element once: on an axis that replicates the source value, the PE with the gate's index sends.
+    neighbours adjacent. The lane carries elements ``lo .. hi-1`` (at the context capacity) of dimension ``dim`` of
+    the value, all of it if ``dim`` is None, every element once: on an axis that replicates the source value, the PE
+    with the gate's index sends.
     """
 
     source: Fan | EdgePort
@@ -111,8 +115,8 @@ class Lane:
 class Stream:
     """A value that moves: from an instance's output or an edge port to an instance's input or an edge port.
 
-    ``source``/``destination``: (instance, local name) inside a region, ``None`` at the edge. ``state`` marks a cache that the
-    stateless ``run`` loads before, or reads back after, the timed part.
+    ``source``/``destination``: (instance, local name) inside a region, ``None`` at the edge. ``state`` marks a cache
+    that the stateless ``run`` loads before, or reads back after, the timed part.
     """
 
     id: StreamId
@@ -131,19 +135,21 @@ CollectiveKind = Literal["chain", "tree", "leaders", "broadcast", "collect"]
 class CollectiveNet:
     """The nets of one collective pattern in one region, all lines at once, with the colours they use.
 
-    Lines run along ``along`` ("x": each logical row is a line) and are cut into groups of ``group`` consecutive PEs, each with
-    root index ``root`` inside its group. ``kind``:
+    Lines run along ``along`` ("x": each logical row is a line) and are cut into groups of ``group`` consecutive PEs,
+    each with root index ``root`` inside its group. ``kind``:
 
-    - chain: every PE sends to its neighbour towards the root. ``colours`` = (a, b): the PE at distance d from the root sends on
-      ``colours[(d + (1 if it lies after the root else 0)) % 2]``, so no router sends and receives on one colour.
-    - tree: round ``level``: PEs at distance ``2**level`` (mod ``2**(level+1)``) from the root, on either side, send to the PE ``2**level``
-      nearer. ``colours`` = (before root, after root).
+    - chain: every PE sends to its neighbour towards the root. ``colours`` = (a, b): the PE at distance d from the root
+      sends on ``colours[(d + (1 if it lies after the root else 0)) % 2]``, so no router sends and receives on one
+      colour.
+    - tree: round ``level``: PEs at distance ``2**level`` (mod ``2**(level+1)``) from the root, on either side, send to
+      the PE ``2**level`` nearer. ``colours`` = (before root, after root).
     - leaders: as chain, between PEs at multiples of ``stride`` from the root (group roots of a two-phase reduce).
     - broadcast: the root multicasts to its group. ``colours`` = (a,).
-    - collect: every PE injects in turn, nearest the root first; ``colours`` = (before root, after root). Two switch positions:
-      own ramp, then the farther neighbour.
+    - collect: every PE injects in turn, nearest the root first; ``colours`` = (before root, after root). Two switch
+      positions: own ramp, then the farther neighbour.
 
-    Where the embedding jogs, ``classes`` > 1: line i uses colours ``colours[k * classes + i % classes]`` in place of ``colours[k]``.
+    Where the embedding jogs, ``classes`` > 1: line i uses colour ``colours[k * classes + i % classes]`` in place of
+    ``colours[k]``.
     """
 
     region: RegionId
@@ -177,7 +183,7 @@ class RouterTable:
 
 @dataclass(frozen=True)
 class WeightTiles:
-    """One weight (or literal) as its PEs hold it: ``tiles`` has the mesh axes first (1 where replicated), then the tile.
+    """One weight as its PEs hold it: ``tiles`` has the mesh axes first (1 where replicated), then the tile.
 
     ``origin`` names the ONNX initialiser. Replicas are declared by the layout: an axis that cuts nothing holds copies.
     ``tiles`` is None in a weightless program.

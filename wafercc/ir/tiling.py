@@ -12,7 +12,8 @@ Array = NDArray[np.generic]
 
 
 def tile(array: Array, tiled: Tiled, mesh: Mesh, n_past: int = 0) -> Array:
-    """Cut a whole tensor into tiles: one leading dimension per mesh axis (1 where the layout replicates), then the tile.
+    """Cut a whole tensor into tiles: one leading dimension per mesh axis (1 where the layout replicates), then the
+    tile.
 
     Padded slots repeat element 0.
     """
