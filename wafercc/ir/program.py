@@ -70,8 +70,8 @@ class Fan:
 
     As a source the comb collects: a router serves its own ramp first, then its teeth, then the rest of the trunk, one
     switch position each. As a destination it spreads: every PE of the teeth hears every word and keeps what is its own.
-    Where jogged teeth would close a ring, the link that comes last in (row, column, direction) order is left out, and so
-    are branches that lead to no PE.
+    Where jogged teeth would close a ring, the link that comes last in (row, column, direction) order is left out, and
+    so are branches that lead to no PE.
     """
 
     region: RegionId
