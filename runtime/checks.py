@@ -115,5 +115,5 @@ def _wrong_shape(name: str, wanted: TensorType, array: Array, past_max: int, n_p
     return RunError(
         f"has shape [{','.join(map(str, array.shape))}], the program takes [{text}]{cause}",
         where=f"input {name}",
-        hint="compile for this shape with --shape or --dim",
+        hint="caches, masks and positions must agree" if cause else "compile for this shape with --shape or --dim",
     )

@@ -99,7 +99,7 @@ def test_wrong_inputs_are_refused_by_name(inputs: dict[str, np.ndarray], message
             2,
             3,
             "input more: has shape [3], the program takes [2] (n_past 2, as another input says) "
-            "(compile for this shape with --shape or --dim)",
+            "(caches, masks and positions must agree)",
         ),
     ],
 )
