@@ -141,7 +141,7 @@ def find_machine(options: Options) -> Machine:
             defects = options.defects
         case path:
             defects = DefectMap.load(Path(path))
-    defects.check_for(target)
+    _check_belongs(defects, target, options)
     if not defects.alive(0).cores:
         raise TargetError(
             f"none of the {target.width * target.height} cores is alive: {defects}",
@@ -149,6 +149,16 @@ def find_machine(options: Options) -> Machine:
             hint="check the defect map or --defect-rate",
         )
     return Machine(target, defects)
+
+
+def _check_belongs(defects: DefectMap, target: Target, options: Options) -> None:
+    """Hold that the map describes the target; a map that was read is called by its file."""
+    try:
+        defects.check_for(target)
+    except TargetError as problem:
+        if options.defects is None or isinstance(options.defects, DefectMap):
+            raise
+        raise TargetError(problem.message, where=str(options.defects), hint=problem.hint) from None
 
 
 def compile_graph(imported: Imported, options: Options, machine: Machine) -> PlacedProgram:

@@ -21,7 +21,7 @@ def check_writable(path: Path, *sources: Path | None) -> None:
         raise click.UsageError(f"{path} would overwrite what is read; give another name.")
     folder = path.parent
     if not folder.is_dir():
-        state = "is not a folder" if folder.exists() else "does not exist"
-        raise WaferError(f"cannot write: {folder} {state}", where=str(path), hint="create it or choose another")
+        state, lever = ("is not a folder", "choose") if folder.exists() else ("does not exist", "create it or choose")
+        raise WaferError(f"cannot write: {folder} {state}", where=str(path), hint=f"{lever} another folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WaferError(f"cannot write: {folder} is not writable", where=str(path), hint="choose another folder")

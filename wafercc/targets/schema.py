@@ -77,7 +77,7 @@ def number(key: str, value: object) -> float | int:
     if rule.whole and value != int(value):
         raise TargetError(f"{value} is not a whole number", where=key)
     if not rule.low <= value <= rule.high:
-        raise TargetError(f"{value} is out of range; it must lie in {rule.low:g} .. {rule.high:g}", where=key)
+        raise TargetError(f"{value} is out of range; it must lie in {rule.low:.12g} .. {rule.high:.12g}", where=key)
     return int(value) if rule.whole else float(value)
 
 
