@@ -1,0 +1,96 @@
+"""The benchmarks: ``make bench``, or ``python -m benchmarks.bench [--quick]``.
+
+Prints how long the commands take, how good the default sizes are, how far formulas, runtime and published figures are
+apart, and which bars hold. Exit 0 even where a bar is missed: this measures, it does not judge. With ``--quick`` only
+one graph of each kind, on mesh:64x64, and few sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from . import collectives, commands, regions
+from .bars import Bar
+
+TARGETS = ("mesh:64x64", "wse3")
+HELP_SECONDS, COMPILE_SECONDS, RUN_SECONDS, SIZE_RATIO = 0.4, 10.0, 5.0, 1.05
+PIPED_WIDTH = 120
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run all benchmarks and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one graph of each kind, one machine, few sizes")
+    quick: bool = parser.parse_args(words).quick
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, emoji=False, markup=False)
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    console.print(f"{machine}, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        graphs = list(commands.graphs(folder, quick))
+        targets = TARGETS[:1] if quick else TARGETS
+        timings = [commands.timing(graph, target, folder) for target in targets for graph in graphs]
+        show(console, "Commands (wall clock of the whole process)", SPEED_HEAD, map(speed_row, timings))
+        chosen = [regions.sizes(graph, regions.FORCED[1:3] if quick else regions.FORCED) for graph in graphs]
+        show(console, f"Sizes of regions: cycles on {regions.TARGET}", size_head(chosen[0]), map(size_row, chosen))
+    show(console, "Collectives on one line of PEs: cycles", LINE_HEAD, map(line_row, collectives.rows(quick)))
+    helped = commands.help_seconds(3 if quick else 9)
+    bars = [
+        Bar("wafercc --help", helped, HELP_SECONDS),
+        Bar("wafercc compile, slowest", max(t.compile_seconds for t in timings), COMPILE_SECONDS),
+        Bar("wafercc run, slowest", max(t.run_seconds for t in timings), RUN_SECONDS),
+        Bar("default over best forced size, worst", max(s.ratio for s in chosen), SIZE_RATIO, "{:.3f}"),
+    ]
+    show(console, "Bars", ("what", ">measured", ">bar", ""), (bar.row() for bar in bars))
+    return 0
+
+
+def show(console: Console, title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; a column whose name begins with > is aligned right."""
+    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
+    for name in head:
+        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+
+
+SPEED_HEAD = ("graph", "target", ">compile s", ">run s", ">cycles")
+
+
+def speed_row(timing: commands.Timing) -> tuple[str, ...]:
+    seconds = (f"{timing.compile_seconds:.2f}", f"{timing.run_seconds:.2f}")
+    return timing.graph, timing.target, *seconds, f"{timing.cycles:,}"
+
+
+def size_head(sizes: regions.Sizes) -> tuple[str, ...]:
+    return "graph", ">default", *(f">{side}x{side}" for side in sizes.forced), ">default/best", ""
+
+
+def size_row(sizes: regions.Sizes) -> tuple[str, ...]:
+    forced = ("does not fit" if cycles is None else f"{cycles:,}" for cycles in sizes.forced.values())
+    mark = Bar("", sizes.ratio, SIZE_RATIO).mark
+    return sizes.graph, f"{sizes.default:,}", *forced, f"{sizes.ratio:.3f}", mark
+
+
+LINE_HEAD = ("collective", ">PEs", ">words each", ">formula", ">runtime", ">formula/runtime", ">published")
+
+
+def line_row(row: collectives.Row) -> tuple[str, ...]:
+    published = "" if row.published is None else f"{row.published:,}"
+    numbers = (f"{n:,}" for n in (row.pes, row.words, row.formula, row.runtime))
+    return row.what, *numbers, f"{row.difference:+.1%}", published
+
+
+if __name__ == "__main__":
+    sys.exit(main())
