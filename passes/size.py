@@ -12,7 +12,7 @@ full search per block.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,6 +30,7 @@ from .schedule import plan_sram
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
 NEAR = 0.003  # estimates this close are equal: then the mesh with fewer PEs is taken
+LEAST_FACTORED = 8  # shorter directions are not factored
 QUICK = Search(tries=10, early_tries=3)
 
 MeshShape = tuple[int, int]
@@ -47,7 +48,7 @@ class Size:
     """Options of the pass: a forced mesh (rows, columns) for every region, and the full search."""
 
     region: MeshShape | None = None
-    search: Search = Search(tries=32, early_tries=6)
+    search: Search = Search(tries=20, early_tries=4)
 
     def __call__(self, partition: Partition, target: Target, live_pes: int) -> Iterator[SizePlan]:
         """Plans, best first.
@@ -69,12 +70,12 @@ class Size:
 
     def _solve(self, partition: Partition, name: BlockName, shape: MeshShape, target: Target) -> SolvedBlock:
         graph, bound = partition.templates[name], target.pe.usable_bytes
-        solved = emit(name, graph, search_block(self.search, partition, name, shape, target), target)
+        solved = emit(name, graph, search_block(self.search, partition, name, factorings(shape), target), target)
         need = plan_sram(solved.block, graph.past_max, bound)
         if need.total_bytes <= bound:
             return solved
         tighter = replace(self.search, kept_bytes=need.total_bytes - need.weights_bytes)
-        return emit(name, graph, search_block(tighter, partition, name, shape, target), target)
+        return emit(name, graph, search_block(tighter, partition, name, factorings(shape), target), target)
 
 
 def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName]:
@@ -91,11 +92,45 @@ def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName
     )
 
 
-def search_block(search: Search, partition: Partition, name: BlockName, shape: MeshShape, target: Target) -> Solution:
-    """The layout search of one block on a mesh of ``shape`` (rows, columns)."""
+def search_block(
+    search: Search, partition: Partition, name: BlockName, meshes: Sequence[Mesh], target: Target
+) -> Solution:
+    """The best layout of one block over some factorings of its mesh; the first of equals."""
     graph = partition.templates[name]
-    mesh = Mesh.of([shape[0]], [shape[1]])
-    return search(graph, mesh, target, cheap_values(graph), carried_values(partition, name))
+    early, carried = cheap_values(graph), carried_values(partition, name)
+    found: Solution | None = None
+    refusal: DoesNotFit | None = None
+    for mesh in meshes:
+        try:
+            solution = search(graph, mesh, target, early, carried)
+        except DoesNotFit as problem:
+            refusal = refusal or problem
+            continue
+        if found is None or solution.cycles < found.cycles:
+            found = solution
+    if found is None:
+        assert refusal is not None
+        raise refusal
+    return found
+
+
+def factorings(shape: MeshShape) -> list[Mesh]:
+    """Meshes of this shape (rows, columns): columns in two, none, rows in two; only lengths that divide evenly.
+
+    One half for the heads or the batch and the other for the cache lets attention cut both over one direction.
+    """
+    rows, columns = shape
+    meshes = [Mesh.of([rows], [columns])]
+    if columns % 2 == 0 and columns >= LEAST_FACTORED:
+        meshes.insert(0, Mesh.of([rows], [2, columns // 2]))
+    if rows % 2 == 0 and rows >= LEAST_FACTORED:
+        meshes.append(Mesh.of([2, rows // 2], [columns]))
+    return meshes
+
+
+def _even(length: int) -> int:
+    """The length, one less if that lets a long direction be factored in two."""
+    return length - length % 2 if length >= LEAST_FACTORED else max(1, length)
 
 
 @dataclass
@@ -118,7 +153,9 @@ class _Sizer:
         key = (block, shape)
         if key not in self.known:
             try:
-                self.known[key] = search_block(QUICK, self.partition, block, shape, self.target).cycles + sum(shape)
+                mesh = Mesh.of([shape[0]], [shape[1]])
+                found = search_block(QUICK, self.partition, block, [mesh], self.target)
+                self.known[key] = found.cycles + sum(shape)
             except DoesNotFit as refusal:
                 self.refused, self.known[key] = refusal, None
         return self.known[key]
@@ -139,7 +176,7 @@ class _Sizer:
         best = self.vary_columns(best)
         seen: set[tuple[MeshShape, ...]] = set()
         for factor in SHRINK:
-            shapes = {b: (max(1, int(p * factor)), max(1, int(q * factor))) for b, (p, q) in best.items()}
+            shapes = {b: (_even(int(p * factor)), _even(int(q * factor))) for b, (p, q) in best.items()}
             key = tuple(shapes.values())
             if key not in seen:
                 seen.add(key)
@@ -148,6 +185,7 @@ class _Sizer:
     def best_square(self) -> dict[BlockName, MeshShape]:
         """The best square mesh for all: powers of two and the largest, until it gets worse; then between neighbours."""
         limit = min(math.isqrt(self.live_pes // len(self.partition.stages)), self.target.height, self.target.width)
+        limit = _even(limit) if limit else 0
         totals: dict[int, int] = {}
         for side in sorted({s for s in LADDER if 4 <= s <= limit} | ({limit} if limit else set())):
             total = self.total(self.square(side))
@@ -158,7 +196,7 @@ class _Sizer:
         if not totals:
             raise self.does_not_fit(limit)
         best = min(totals, key=lambda s: (totals[s], s))
-        for side in (best * 3 // 4, best * 3 // 2):
+        for side in (_even(best * 3 // 4), _even(best * 3 // 2)):
             total = self.total(self.square(side)) if 0 < side <= limit else None
             if total is not None:
                 totals[side] = total
@@ -172,7 +210,7 @@ class _Sizer:
         blocks = sorted(shapes, key=lambda b: -(self.cycles(b, shapes[b]) or 0) * self.counts[b])
         for block in blocks:
             rows, columns = shapes[block]
-            widths = {max(1, columns * n // 4) for n in (1, 2, 3, 4, 6, 8)}
+            widths = {_even(columns * n // 4) for n in (1, 2, 3, 4, 6, 8)}
             totals = {w: self.total({**shapes, block: (rows, w)}) for w in widths}
             known = {w: total for w, total in totals.items() if total is not None}
             least = min(known.values())

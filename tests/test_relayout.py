@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from wafercc.ir.dtypes import DType
 from wafercc.ir.graph import TensorType
 from wafercc.ir.layout import UNCUT, AxisName, Layout, Mesh, Split, owned, parse_layout, same_tiles
-from wafercc.passes.layout.relayout import is_line, plan
+from wafercc.passes.layout.relayout import plan
+from wafercc.passes.layout.strategy import is_line
 
 Held = dict[tuple[int, ...], list[set[int]]]
 

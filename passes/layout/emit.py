@@ -29,7 +29,7 @@ from wafercc.targets import Target
 from . import price
 from .relayout import Move, plan
 from .search import Solution
-from .strategy import Strategy
+from .strategy import Strategy, is_whole, lines_of
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class _Writer:
             for v, layout, kind, s in zip(owners, layouts, kinds, suffixes, strict=True)
         ]
         self.steps.append(Compute(self.step_id(op.id), op, Phase.LOCAL, tuple(ins), tuple(current)))
-        lines = price.lines_of(self.solution.mesh, owed)
+        lines = lines_of(self.solution.mesh, owed)
         for i, line in enumerate(lines):
             owed = [a for a in owed if a not in line]
             last = i == len(lines) - 1 and not loops.partials
@@ -175,7 +175,7 @@ class _Writer:
         mesh = self.solution.mesh
         parts = mesh.parts(line)
         words = sum(price.words_of(self.values[v].type, self.values[v].layout, mesh) for v in ins)
-        chosen = price.all_reduce(parts, words, self.target)
+        chosen = price.all_reduce(parts, words, self.target, is_whole(mesh, line))
         self.steps.append(
             AllReduce(
                 self.step_id(f"{op.id} reduce {'*'.join(line)}"),

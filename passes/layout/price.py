@@ -14,7 +14,7 @@ from functools import lru_cache
 from wafercc.ir.block import ReduceAlgorithm
 from wafercc.ir.dtypes import DType
 from wafercc.ir.graph import TensorType
-from wafercc.ir.layout import AxisName, Layout, Mesh
+from wafercc.ir.layout import Layout, Mesh
 from wafercc.ir.optable import Work
 from wafercc.targets import Target, cost
 
@@ -37,10 +37,13 @@ def local_cycles(work: Work, dtype: DType, target: Target) -> int:
 
 
 @lru_cache(maxsize=65_536)
-def all_reduce(parts: int, words: int, target: Target) -> Reduction:
-    """The cheapest all-reduce of ``words`` over a line of ``parts`` PEs with its root in the middle, then multicast."""
+def all_reduce(parts: int, words: int, target: Target, whole: bool = True) -> Reduction:
+    """The cheapest all-reduce of ``words`` over a line of ``parts`` PEs with its root in the middle, then multicast.
+
+    ``whole``: the line is a whole row or column of the region, not one of several runs in it.
+    """
     half = parts // 2 + 1
-    group = _group(parts, parts // 2)
+    group = _group(parts, parts // 2, whole)
     options = [
         (cost.chain_reduce(target, words, half), ReduceAlgorithm.CHAIN, 0),
         (cost.tree_reduce(target, words, half), ReduceAlgorithm.TREE, 0),
@@ -53,12 +56,13 @@ def all_reduce(parts: int, words: int, target: Target) -> Reduction:
     return Reduction(algorithm, size, reduced.total + back)
 
 
-def _group(parts: int, root: int) -> int:
-    """The group size nearest the square root of half the line that leaves every group its leader; 0 if there is
-    none.
+def _group(parts: int, root: int, whole: bool) -> int:
+    """The group size nearest the square root of half the line that the fabric can form; 0 if there is none.
+
+    Groups of a run must divide it; at the end of a whole line a shorter group may stand if its leader still lies in it.
     """
     wanted = cost.best_group(parts // 2 + 1)
-    sizes = [s for s in range(2, parts // 2 + 1) if parts % s == 0 or parts % s > root % s]
+    sizes = [s for s in range(2, parts // 2 + 1) if parts % s == 0 or (whole and parts % s > root % s)]
     return min(sizes, key=lambda s: (abs(s - wanted), s), default=0)
 
 
@@ -80,9 +84,3 @@ def moves_cycles(kind: TensorType, have: Layout, moves: Sequence[Move], mesh: Me
             total += local_cycles(Work(simple=copied), kind.dtype, target)
         current = move.layout
     return total
-
-
-def lines_of(mesh: Mesh, axes: Sequence[AxisName]) -> list[tuple[AxisName, ...]]:
-    """The axes grouped by direction, rows of PEs (x) first: one collective each."""
-    groups = [tuple(a.name for a in mesh.axes if a.along == along and a.name in axes) for along in ("x", "y")]
-    return [g for g in groups if g]

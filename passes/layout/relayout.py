@@ -16,6 +16,8 @@ from wafercc.ir.dims import Dim, upper
 from wafercc.ir.graph import TensorType
 from wafercc.ir.layout import UNCUT, AxisName, Layout, Mesh, Split, owned, same_tiles, tile_extent
 
+from .strategy import is_line
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -75,16 +77,6 @@ def _directions(mesh: Mesh, have: Layout, gathered: list[AxisName]) -> tuple[str
         if len(wanted) > 1 and wanted[-1] != wanted[0]:
             return (wanted[-1], wanted[0])
     return ("x", "y")
-
-
-def is_line(mesh: Mesh, axes: tuple[AxisName, ...]) -> bool:
-    """Whether these axes of one direction form runs of neighbouring PEs: all of its axes, or its minor ones."""
-    along = {a.along for a in mesh.axes if a.name in axes}
-    if len(along) != 1:
-        return False
-    direction = [a.name for a in mesh.axes if a.along in along and a.extent > 1]
-    present = [a for a in axes if mesh.extent[a] > 1]
-    return direction[len(direction) - len(present) :] == present
 
 
 def _without(dim: Dim, split: Split, axes: tuple[AxisName, ...], mesh: Mesh) -> Split | None:

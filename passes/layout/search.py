@@ -26,7 +26,7 @@ from wafercc.targets import Target
 from . import price
 from .eliminate import IMPOSSIBLE, Factor, Table, TooWide, minimise
 from .relayout import plan
-from .strategy import Strategy, dim_facts, op_loops, strategies
+from .strategy import Strategy, dim_facts, is_whole, lines_of, op_loops, strategies
 
 EARLY_SHARE = 4  # ops that run while the block waits for its input count a quarter
 BYTE_PRICES = (0, 1, 8, 64)  # cycles per 64 bytes of weights, tried in turn until the bound holds
@@ -291,8 +291,8 @@ class _Problem:
         else:
             kinds, layouts = list(self.graph.out_types(op)), strategy.outs
         words = sum(price.words_of(t, layout, self.mesh) for t, layout in zip(kinds, layouts, strict=True))
-        for line in price.lines_of(self.mesh, [axis for axis, _ in strategy.owed]):
-            total += price.all_reduce(self.mesh.parts(line), words, self.target).cycles
+        for line in lines_of(self.mesh, [axis for axis, _ in strategy.owed]):
+            total += price.all_reduce(self.mesh.parts(line), words, self.target, is_whole(self.mesh, line)).cycles
         return total
 
 

@@ -174,6 +174,8 @@ def _strategy(graph: Graph, op: Op, loops: Loops, cuts: dict[str, Cut], mesh: Me
         for axis in (cuts[loop.name].axes if loop.name in cuts else ())
         if (combine := loop.combine) is not None
     )
+    if not all(is_line(mesh, line) for line in lines_of(mesh, [axis for axis, _ in owed])):
+        return None
     in_types = graph.in_types(op)
     for layout, kind in [*zip(ins, in_types, strict=True), *zip(outs, graph.out_types(op), strict=True)]:
         if layout is not None and kind is not None and not _legal(layout, kind):
@@ -187,6 +189,28 @@ def _strategy(graph: Graph, op: Op, loops: Loops, cuts: dict[str, Cut], mesh: Me
     partials = tuple(layout_of(p.access, cuts) for p in loops.partials)
     used = math.prod(min(mesh.parts(c.axes), _pieces(loops.loop(name), c)) for name, c in cuts.items())
     return Strategy(cuts, ins, outs, owed, partials, work, used)
+
+
+def lines_of(mesh: Mesh, axes: Sequence[AxisName]) -> list[tuple[AxisName, ...]]:
+    """The axes grouped by direction, rows of PEs (x) first: one collective each."""
+    groups = [tuple(a.name for a in mesh.axes if a.along == along and a.name in axes) for along in ("x", "y")]
+    return [g for g in groups if g]
+
+
+def is_line(mesh: Mesh, axes: tuple[AxisName, ...]) -> bool:
+    """Whether axes of one direction form runs of neighbouring PEs: all of its axes, or its minor ones."""
+    along = {a.along for a in mesh.axes if a.name in axes}
+    if len(along) != 1:
+        return False
+    direction = [a.name for a in mesh.axes if a.along in along and a.extent > 1]
+    present = [a for a in axes if mesh.extent[a] > 1]
+    return direction[len(direction) - len(present) :] == present
+
+
+def is_whole(mesh: Mesh, line: tuple[AxisName, ...]) -> bool:
+    """Whether a line is all of a row or column of the region."""
+    along = {a.along for a in mesh.axes if a.name in line}
+    return all(a.name in line or a.extent == 1 for a in mesh.axes if a.along in along)
 
 
 def _pieces(loop: Loop, cut: Cut) -> int:
