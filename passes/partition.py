@@ -11,9 +11,9 @@ Reads Graph; writes Partition. Cost: linear in ops, except the choice of balance
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from wafercc.errors import CompileError
 from wafercc.ir.block import BlockName, RegionId
@@ -45,7 +45,7 @@ class MakePartition:
         if self.stages is None:
             groups = _layers(graph, cheap, _segments(graph, backbone))
         else:
-            groups = _balanced(graph, backbone, cheap, self.stages)
+            groups = _balanced(graph, backbone, self.stages)
         return _stamp(graph, cheap, groups)
 
 
@@ -61,45 +61,31 @@ def cheap_values(graph: Graph) -> frozenset[ValueName]:
     return frozenset(cheap)
 
 
-def _crossings(graph: Graph, ops: Sequence[Op], cheap: frozenset[ValueName]) -> list[int]:
-    """For each place after ops[i]: how many bytes of values written so far are still read later."""
+def _crossings(graph: Graph, ops: Sequence[Op], weigh: Callable[[TensorType], int]) -> list[int]:
+    """For each place after ops[i]: what the values written so far and still read later weigh together."""
     written = {v: i for i, op in enumerate(ops) for v in op.outputs}
     last = {v: i for i, op in enumerate(ops) for v in op.operands if v in written}
-    change = [0] * (len(ops) + 1)
+    change = [0] * len(ops)
     for value, first in written.items():
         if last.get(value, first) > first:
-            kind = graph.types[value]
-            size = kind.dtype.sram_bytes(kind.elements)
-            change[first] += size
-            change[last[value]] -= size
-    total, result = 0, []
-    for delta in change[:-1]:
-        total += delta
-        result.append(total)
-    return result
+            change[first] += weigh(graph.types[value])
+            change[last[value]] -= weigh(graph.types[value])
+    return list(accumulate(change))
 
 
-def _crossing_counts(ops: Sequence[Op]) -> list[int]:
-    """For each place after ops[i]: how many values written so far are still read later."""
-    written = {v: i for i, op in enumerate(ops) for v in op.outputs}
-    last = {v: i for i, op in enumerate(ops) for v in op.operands if v in written}
-    change = [0] * (len(ops) + 1)
-    for value, first in written.items():
-        if last.get(value, first) > first:
-            change[first] += 1
-            change[last[value]] -= 1
-    total, result = 0, []
-    for delta in change[:-1]:
-        total += delta
-        result.append(total)
-    return result
+def _one(kind: TensorType) -> int:
+    return 1
+
+
+def _size(kind: TensorType) -> int:
+    return kind.dtype.sram_bytes(kind.elements)
 
 
 def _segments(graph: Graph, backbone: Segment) -> list[Segment]:
     """The runs of ops between narrow cuts: places that exactly one value crosses."""
     segments: list[Segment] = []
     start = 0
-    for i, count in enumerate(_crossing_counts(backbone)[:-1]):
+    for i, count in enumerate(_crossings(graph, backbone, _one)[:-1]):
         if count == 1 and any(op.kind in HEAVY_KINDS for op in backbone[start : i + 1]):
             segments.append(backbone[start : i + 1])
             start = i + 1
@@ -137,7 +123,7 @@ def _longest_repeat(keys: Sequence[object]) -> tuple[int, int, int]:
     return best
 
 
-def _balanced(graph: Graph, backbone: Segment, cheap: frozenset[ValueName], stages: int) -> list[Segment]:
+def _balanced(graph: Graph, backbone: Segment, stages: int) -> list[Segment]:
     """Exactly ``stages`` groups: narrow places preferred, work balanced, crossing bytes as tie-break."""
     if not 1 <= stages <= len(backbone):
         raise CompileError(
@@ -145,8 +131,8 @@ def _balanced(graph: Graph, backbone: Segment, cheap: frozenset[ValueName], stag
             where=graph.name,
             hint="use fewer --stages",
         )
-    crossing = _crossings(graph, backbone, cheap)
-    narrow = [i + 1 for i, n in enumerate(_crossing_counts(backbone)[:-1]) if n == 1]
+    crossing = _crossings(graph, backbone, _size)
+    narrow = [i + 1 for i, n in enumerate(_crossings(graph, backbone, _one)[:-1]) if n == 1]
     places = narrow if len(narrow) >= stages - 1 else list(range(1, len(backbone)))
     bounds = [0, *places, len(backbone)]
     work = [_op_work(graph, op) for op in backbone]

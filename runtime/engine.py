@@ -18,6 +18,7 @@ from ..ir.block import Block, Instance, InstanceId, LocalName, RegionId
 from ..ir.graph import ValueName
 from ..ir.layout import tile_shape
 from ..ir.program import Execute, PlacedProgram, Stream, StreamId, Transfer
+from ..ir.tiling import tile
 from .checks import Bound, check_inputs, check_weights
 from .clock import Delays, tile_bytes_of
 from .fabric import Collectives, Links
@@ -28,7 +29,7 @@ from .sram import Memory
 from .steps import Steps
 from .streams import End, Streams
 from .tape import Tape, Times
-from .tiles import Array, check_shape, relayout, tile, untile
+from .tiles import Array, check_shape, relayout, untile
 
 
 @dataclass

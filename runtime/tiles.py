@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import RunError
 from ..ir.dims import at
 from ..ir.layout import AxisName, Mesh, Split, Tiled, owned, tile_extent, tile_shape
+from ..ir.tiling import tile
 
 Array = NDArray[np.generic]
 Ints = NDArray[np.int64]
@@ -73,26 +74,6 @@ def held_elements(tiled: Tiled, mesh: Mesh, n_past: int) -> Ints:
         here[index] = 1
         count = count * spread(here, (axis,), mesh)[..., 0]  # type: ignore[operator]
     return np.broadcast_to(count, mesh.shape)
-
-
-def tile(array: Array, tiled: Tiled, mesh: Mesh, n_past: int) -> Array:
-    """Cut a whole tensor into the tiles of a layout."""
-    rank = len(mesh.axes)
-    shape: list[int] = []
-    where: list[int] = []  # for each dimension of `shape`, its place in the result
-    for d, (dim, split) in enumerate(zip(tiled.type.shape, tiled.layout.splits, strict=True)):
-        extent = at(dim, n_past)
-        if split.axes:
-            index = owned(extent, split, parts_of(split, mesh))
-            array = np.take(array, np.maximum(index, 0).ravel(), axis=d)
-            shape += [mesh.extent[a] for a in split.axes]
-            where += [mesh.position(a) for a in split.axes]
-        shape.append(tile_extent(extent, split, parts_of(split, mesh)))
-        where.append(rank + d)
-    array = array.reshape(shape).transpose(np.argsort(where))
-    cut = tiled.layout.cut_axes
-    lead = [a.extent if a.name in cut else 1 for a in mesh.axes]
-    return np.ascontiguousarray(array.reshape(*lead, *array.shape[len(cut) :]))
 
 
 def untile(tiles: Array, tiled: Tiled, mesh: Mesh, n_past: int) -> Array:

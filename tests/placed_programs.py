@@ -46,7 +46,7 @@ from wafercc.ir.program import (
     Transfer,
     WeightTiles,
 )
-from wafercc.runtime.tiles import tile
+from wafercc.ir.tiling import tile
 from wafercc.targets import load
 
 Array = NDArray[np.generic]

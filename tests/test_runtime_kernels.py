@@ -20,9 +20,10 @@ from wafercc.ir.graph import Op, OpId, TensorType, ValueName
 from wafercc.ir.layout import AxisName, Layout, Mesh, Split, Tiled
 from wafercc.ir.loops import Access, Loop
 from wafercc.ir.optable import spec_of, table
+from wafercc.ir.tiling import tile
 from wafercc.runtime.collectives import all_reduce as reduce_values
 from wafercc.runtime.kernels import Call, Operand, execute
-from wafercc.runtime.tiles import Array, elements, tile, untile
+from wafercc.runtime.tiles import Array, elements, untile
 
 MESH = Mesh.of([2, 2], [3])
 Cuts = Mapping[str, tuple[AxisName, ...]]  # loop name -> the axes that cut it

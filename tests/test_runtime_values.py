@@ -33,8 +33,9 @@ from wafercc.ir.graph import TensorType, ValueName
 from wafercc.ir.layout import Layout, Mesh, Split, Tiled
 from wafercc.ir.loops import Combine
 from wafercc.ir.program import Fan, Lane, Stream, StreamId
+from wafercc.ir.tiling import tile
 from wafercc.runtime import run
-from wafercc.runtime.tiles import gather_along, relayout, tile, untile
+from wafercc.runtime.tiles import gather_along, relayout, untile
 from wafercc.runtime.tiles import narrow as narrow_tiles
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...ir.optable import spec_of
-from ..tiles import Array, tile
+from ...ir.tiling import tile
+from ..tiles import Array
 from .call import Call
 
 
