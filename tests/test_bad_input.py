@@ -94,6 +94,12 @@ def ring(_: Path) -> onnx.ModelProto:
     return model(nodes, {"x": (F32, [2])}, ["c"])
 
 
+def given_back(_: Path) -> onnx.ModelProto:
+    proto = model([node("Neg", ["x"], ["y"])], {"x": (F32, [2])}, ["y"])
+    proto.graph.output.append(helper.make_tensor_value_info("x", F32, [2]))
+    return proto
+
+
 def one(op_type: str, kind: int = F32, dims: tuple[int | str, ...] = (2,), **attrs: Any) -> onnx.ModelProto:
     return model([node(op_type, ["x"], ["y"], **attrs)], {"x": (kind, dims)}, ["y"])
 
@@ -109,6 +115,7 @@ MODELS: Mapping[str, Callable[[Path], onnx.ModelProto | bytes | None]] = {
     "open dimension": lambda _: one("Neg", dims=(2, "depth")),
     "element type": lambda _: one("Identity", TensorProto.STRING),
     "cycle": ring,
+    "input given back": given_back,
     "no work": lambda _: one("Neg", TensorProto.INT64),
     "external missing": lambda _: with_external("gone.bin"),
     "external absolute": lambda _: with_external("/etc/hostname"),

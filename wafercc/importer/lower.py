@@ -109,6 +109,12 @@ def _outputs(model: Model, cx: Context, inputs: Sequence[ValueName]) -> dict[Val
     """Provisional value → graph output; every output gets a value of its own, copied if it is also something else."""
     found: dict[ValueName, ValueName] = {}
     for name in model.outputs:
+        if ValueName(name) in inputs:
+            raise ImportFailed(
+                "is an input of the same name, given back unchanged",
+                where=f"output {name}",
+                hint="take it off the model's outputs",
+            )
         value = cx.values[name]
         held = cx.tensor(value)
         if value.weight or held in inputs or held in found:
