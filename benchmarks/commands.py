@@ -18,6 +18,7 @@ from wafercc.npz import write_npz
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 TOKENS = 16  # of the demo's prompt
+SMALL = TinyLlama(layers=2, hidden=32, intermediate=48, vocabulary=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +42,22 @@ class Timing:
 
 
 def graphs(folder: Path, quick: bool) -> Iterator[Graph]:
-    """The demo's model, and every recorded case of the graphs in ``tests/data``; if quick, the first case of one."""
-    demo = TinyLlama()
+    """The demo's model, and every recorded case of the graphs in ``tests/data``; if quick, only a smaller demo."""
+    name, llama = ("small demo", SMALL) if quick else ("demo", TinyLlama())
     model, inputs = folder / "demo.onnx", folder / "demo.npz"
-    onnx.save(demo.onnx(), str(model))
-    write_npz(inputs, demo.prompt(TOKENS))
-    yield Graph(f"demo ({TOKENS} tokens)", model, inputs)
-    for path in sorted(DATA.glob("*.onnx"))[: 1 if quick else None]:
+    onnx.save(llama.onnx(), str(model))
+    write_npz(inputs, llama.prompt(TOKENS))
+    yield Graph(f"{name} ({TOKENS} tokens)", model, inputs)
+    if quick:
+        return
+    for path in sorted(DATA.glob("*.onnx")):
         with np.load(path.with_suffix(".npz")) as arrays:
             cases: dict[str, dict[str, np.ndarray]] = {}
             for key in arrays.files:
                 side, case, value = key.split("/", 2)
                 if side == "in":
                     cases.setdefault(case, {})[value] = arrays[key]
-        for case, given in list(cases.items())[: 1 if quick else None]:
+        for case, given in cases.items():
             inputs = folder / f"{path.stem}-{case}.npz"
             write_npz(inputs, given)
             yield Graph(f"{path.stem} {case}", path, inputs)
