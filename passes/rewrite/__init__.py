@@ -7,6 +7,9 @@ the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ...errors import CompileError
 from ..base import Rewrite
 from .dead_code import DeadCode
 from .fold_constants import FoldConstants
@@ -48,3 +51,18 @@ STANDARD: tuple[Rewrite, ...] = (
     DeadCode(),
 )
 NAMES: frozenset[str] = frozenset(rewrite.name for rewrite in STANDARD)
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Hold that every rewrite to leave out exists.
+
+    Raises:
+        CompileError: one does not; those that do are named.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise CompileError(
+                f"there is no rewrite {name!r}",
+                where="option disabled_passes (--no-pass)",
+                hint=f"there are: {', '.join(sorted(NAMES))}",
+            )

@@ -1,0 +1,95 @@
+"""Assemble: gather every decision into the placed program, with its schedule, SRAM plan and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from wafercc.ir.block import BlockName, Instance
+from wafercc.ir.embedding import Embedding
+from wafercc.ir.graph import Graph, ValueName
+from wafercc.ir.placement import Placement
+from wafercc.ir.program import PlacedProgram, Region, WeightTiles
+from wafercc.ir.routing import Routing, StreamDemand
+from wafercc.ir.text import print_graph
+from wafercc.version import __version__
+
+from .layout import SolvedBlock
+from .machine import Machine
+from .options import Options
+from .schedule import order_tasks, plan_regions
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One size plan carried through: every stage product up to routing."""
+
+    blocks: Mapping[BlockName, SolvedBlock]
+    instances: tuple[Instance, ...]
+    tiles: Mapping[str, WeightTiles]
+    demands: tuple[StreamDemand, ...]
+    placement: Placement
+    embedding: Embedding
+    regions: tuple[Region, ...]
+    routing: Routing
+
+
+def assemble(
+    model: str, graph: Graph, mapped: Mapped, options: Options, machine: Machine, assumptions: Sequence[object]
+) -> PlacedProgram:
+    """Schedule, and gather everything into the program; ``model`` is the file's name, ``assumptions`` print."""
+    blocks = {name: solved.block for name, solved in mapped.blocks.items()}
+    sram = plan_regions(blocks, mapped.instances, graph.past_max, machine.target.pe.usable_bytes)
+    report = mapped.placement.report
+    return PlacedProgram(
+        model=model,
+        target=machine.target.to_dict(),
+        defects=machine.defects.to_dict(),
+        options=options.record(),
+        versions=_versions(),
+        inputs={v: graph.types[v] for v in graph.inputs},
+        outputs={v: graph.types[v] for v in graph.outputs},
+        states=dict(graph.states),
+        past_max=graph.past_max,
+        id_limits=id_limits(graph),
+        regions=mapped.regions,
+        blocks=blocks,
+        instances=mapped.instances,
+        streams=mapped.routing.streams,
+        collectives=mapped.routing.collectives,
+        routers=mapped.routing.routers,
+        order=order_tasks(mapped.instances, mapped.demands),
+        sram=sram,
+        weights=mapped.tiles,
+        decisions={
+            "estimate_cycles": {name: solved.estimate_cycles for name, solved in mapped.blocks.items()},
+            "placement": {
+                "objective": report.objective,
+                "baseline": report.baseline,
+                "bound": report.bound,
+                "solver": report.solver,
+            },
+        },
+        graph_text=print_graph(graph),
+        assumptions=tuple(map(str, assumptions)),
+    )
+
+
+def id_limits(graph: Graph) -> dict[ValueName, int]:
+    """For inputs that index a table (token ids, positions): how many rows it has."""
+    limits: dict[ValueName, int] = {}
+    for op in graph.ops:
+        if op.kind != "embedding":
+            continue
+        table, ids = op.operands
+        while ids not in graph.inputs and graph.producer[ids].kind in ("reshape", "cast", "transpose", "expand"):
+            ids = graph.producer[ids].operands[0]
+        rows = graph.types[table].shape[0]
+        if ids in graph.inputs and isinstance(rows, int):
+            limits[ids] = min(rows, limits.get(ids, rows))
+    return limits
+
+
+def _versions() -> dict[str, str]:
+    return {"wafercc": __version__, "ortools": version("ortools"), "numpy": version("numpy")}
