@@ -17,6 +17,7 @@ from wafercc.runtime import Segment
 
 pytestmark = pytest.mark.pipeline
 NAME, CASE = "llama-dyn18past", "decode1"
+PROMPT = "llama-dyn23", "prefill_b1s7"
 
 # Constants of which more is slower, and those of which less is.
 LATENCIES = ("router.hop_cycles", "router.ramp_cycles", "pe.task_cycles", "pe.special_cycles")
@@ -107,7 +108,7 @@ def test_a_delay_within_the_slack_of_a_pe_moves_nothing_and_beyond_it_only_what_
 
 def test_half_the_lanes_of_a_stream_cost_cycles() -> None:
     """A prompt's hidden states between two layers are bound by bandwidth: twice the lanes, about half the cycles."""
-    programs = [program_of(NAME, "prefill", max_lanes=lanes) for lanes in (8, 4, 2)]
+    programs = [program_of(*PROMPT, max_lanes=lanes) for lanes in (8, 4, 2)]
     ends, streams = [], []
     for program in programs:
         done = program.run({}, timing_only=True)
@@ -121,5 +122,5 @@ def test_half_the_lanes_of_a_stream_cost_cycles() -> None:
 
 
 def test_lanes_change_no_value() -> None:
-    inputs = recorded(NAME)["prefill"][0]
-    assert error_of(program_of(NAME, "prefill", max_lanes=2).run(inputs).outputs, NAME, "prefill") < 1e-5
+    inputs = recorded(PROMPT[0])[PROMPT[1]][0]
+    assert error_of(program_of(*PROMPT, max_lanes=2).run(inputs).outputs, *PROMPT) < 1e-5

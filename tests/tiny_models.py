@@ -49,13 +49,16 @@ def defects(target: str = TARGET, seed: int = DEFECT_SEED) -> DefectMap:
     return DefectMap.random(target, core_rate=rate, router_rate=rate / 5, link_rate=rate / 5, seed=seed)
 
 
-@cache
 def program_of(name: str, case: str, defective: bool = False, **options: Any) -> Program:
     """The program of a recorded case of a graph in ``tests/data``, compiled once for all tests."""
+    return _compiled(name, case, defective, tuple(sorted(options.items())))
+
+
+@cache
+def _compiled(name: str, case: str, defective: bool, options: tuple[tuple[str, Any], ...]) -> Program:
+    around = {"defects": defects()} if defective else {}
     inputs, _ = recorded(name)[case]
-    if defective:
-        options["defects"] = defects()
-    return wafercc.compile(DATA / f"{name}.onnx", target=TARGET, inputs_like=inputs, **options)
+    return wafercc.compile(DATA / f"{name}.onnx", target=TARGET, inputs_like=inputs, **around, **dict(options))
 
 
 def error_of(outputs: Mapping[str, Array], name: str, case: str) -> float:
