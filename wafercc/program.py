@@ -58,10 +58,10 @@ class Program:
 
     def check(self) -> str:
         """Verify, and say in one line what was checked: ``ok: ...``."""
-        from .verify import summary
+        from .verify import passed
 
         self.verify()
-        return summary(self.placed)
+        return passed(self.placed)
 
     def run(
         self, inputs: Mapping[str, np.ndarray], *, entry: str = "main", timing_only: bool = False, **observation: Any

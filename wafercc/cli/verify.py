@@ -16,12 +16,15 @@ from .talk import result, result_json, say, working
 def command(program: Path, as_json: bool) -> None:
     """Check every invariant of PROGRAM (a .wafer file): print all violations, or "ok" with what was checked."""
     import wafercc
+    from wafercc.ir.artifact import check_weights
 
     violations: tuple[str, ...] = ()
     verdict = ""
     with working(f"verifying {program.name}"):
         try:
-            verdict = wafercc.load(program).check()
+            loaded = wafercc.load(program)
+            check_weights(program)
+            verdict = loaded.check()
         except VerifyError as problem:
             violations = problem.violations
     if as_json:

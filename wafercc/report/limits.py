@@ -28,7 +28,7 @@ def _cycles(facts: Mapping[str, Any]) -> list[str]:
     share = (row["busy_cycles"] + row["collective_cycles"]) / total
     first = f"{top} takes {share:.0%} of the cycles of all steps"
     if local >= wires:
-        lever = "the work on PEs decides: fewer --stages (each op then has more PEs) or --dtype fp16 would shorten it"
+        lever = "the work on PEs decides: fewer --stages (each op then has more PEs) would shorten it"
     else:
         lever = "collectives decide: smaller regions (--region) or more new tokens a run would pay for them better"
     return [f"{first}; {local / total:.0%} is work on PEs, {wires / total:.0%} collectives, so {lever}."]

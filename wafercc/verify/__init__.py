@@ -33,7 +33,7 @@ from .streams import check_deliveries, check_lanes
 from .values import check_values, check_weights
 from .violation import Rule, Violation
 
-__all__ = ["RULES", "Violation", "summary", "verify"]
+__all__ = ["RULES", "Violation", "passed", "summary", "verify"]
 
 RULES: tuple[Rule, ...] = (
     check_values,
@@ -67,6 +67,11 @@ def summary(program: PlacedProgram) -> str:
     if violations:
         count = len(violations)
         return "\n".join([f"{count} violation{'s' if count > 1 else ''}:", *map(str, violations)])
+    return passed(program)
+
+
+def passed(program: PlacedProgram) -> str:
+    """``ok:`` and what was checked, of a program that `verify` found without violations."""
     counts = (
         (len(program.weights), "weights"),
         (len(program.blocks), "blocks"),
