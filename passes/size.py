@@ -5,8 +5,8 @@ meshes are tried from small to large until more PEs stop paying, then columns ar
 is a list of plans, best first, each smaller than the one before, for placement to fall back on where defects leave
 too little room.
 
-Reads Partition and Target; writes plans of solved blocks. Cost: a few dozen layout searches of a small beam, then one
-full search per block.
+Reads Partition and Target; writes plans of solved blocks. Cost: a few dozen layout searches over few strategies, then
+one full search per block.
 """
 
 from __future__ import annotations
