@@ -39,15 +39,15 @@ def main(words: Sequence[str] | None = None) -> int:
         graphs = list(commands.graphs(folder, quick))
         targets = TARGETS[:1] if quick else TARGETS
         timings = [commands.timing(graph, target, folder) for target in targets for graph in graphs]
-        show(console, "Commands (wall clock of the whole process)", SPEED_HEAD, map(speed_row, timings))
+        show(console, "Commands (whole processes)", SPEED_HEAD, map(speed_row, timings))
         chosen = [regions.sizes(graph, regions.FORCED[2:3] if quick else regions.FORCED) for graph in graphs]
         show(console, f"Sizes of regions: cycles on {regions.TARGET}", size_head(chosen[0]), map(size_row, chosen))
     show(console, "Collectives on one line of PEs: cycles", LINE_HEAD, map(line_row, collectives.rows(quick)))
     helped = commands.help_seconds(3 if quick else 9)
     bars = [
         Bar("wafercc --help", helped, HELP_SECONDS),
-        Bar("wafercc compile, slowest", max(t.compile_seconds for t in timings), COMPILE_SECONDS),
-        Bar("wafercc run, slowest", max(t.run_seconds for t in timings), RUN_SECONDS),
+        Bar("wafercc compile, slowest", max(t.compile.seconds for t in timings), COMPILE_SECONDS),
+        Bar("wafercc run, slowest", max(t.run.seconds for t in timings), RUN_SECONDS),
         Bar("default over best forced size, worst", max(s.ratio for s in chosen), SIZE_RATIO, "{:.3f}"),
     ]
     show(console, "Bars", ("what", ">measured", ">bar", ""), (bar.row() for bar in bars))
@@ -65,11 +65,12 @@ def show(console: Console, title: str, head: Sequence[str], rows: Iterable[Seque
     console.print(table)
 
 
-SPEED_HEAD = ("graph", "target", ">compile s", ">run s", ">cycles")
+SPEED_HEAD = ("graph", "target", ">compile s", ">of CPU", ">run s", ">of CPU", ">cycles")
 
 
 def speed_row(timing: commands.Timing) -> tuple[str, ...]:
-    seconds = (f"{timing.compile_seconds:.2f}", f"{timing.run_seconds:.2f}")
+    taken = (timing.compile, timing.run)
+    seconds = (f"{number:.2f}" for each in taken for number in (each.seconds, each.cpu_seconds))
     return timing.graph, timing.target, *seconds, f"{timing.cycles:,}"
 
 

@@ -1,8 +1,9 @@
-"""Commands: what a user waits for. Every time is the wall clock of a whole process, start-up and imports included."""
+"""Commands: what a user waits for. Every time is of a whole process, start-up and imports included."""
 
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -31,13 +32,21 @@ class Graph:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What one process took: seconds on the wall, and of the processors; far apart where the computer was busy."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
-    """One graph on one machine: seconds of ``wafercc compile`` and ``wafercc run``, and cycles."""
+    """One graph on one machine: what ``wafercc compile`` and ``wafercc run`` take, and cycles."""
 
     graph: str
     target: str
-    compile_seconds: float
-    run_seconds: float
+    compile: Taken
+    run: Taken
     cycles: int
 
 
@@ -63,18 +72,18 @@ def graphs(folder: Path, quick: bool) -> Iterator[Graph]:
             yield Graph(f"{path.stem} {case}", path, inputs)
 
 
-def wafercc(words: Sequence[object]) -> tuple[float, str]:
-    """Seconds and standard output of one command.
+def wafercc(words: Sequence[object]) -> tuple[Taken, str]:
+    """What one command took, and its standard output.
 
     Raises:
         RuntimeError: it failed; its message.
     """
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-m", "wafercc", *map(str, words)], capture_output=True, text=True)
-    took = time.perf_counter() - start
+    took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(f"wafercc {' '.join(map(str, words))}: {done.stderr.strip()}")
-    return took, done.stdout
+    return Taken(took, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime), done.stdout
 
 
 def timing(graph: Graph, target: str, folder: Path) -> Timing:
@@ -88,4 +97,4 @@ def timing(graph: Graph, target: str, folder: Path) -> Timing:
 def help_seconds(times: int) -> float:
     """The median of ``wafercc --help``, after one run that only warms the disk."""
     wafercc(["--help"])
-    return float(np.median([wafercc(["--help"])[0] for _ in range(times)]))
+    return float(np.median([wafercc(["--help"])[0].seconds for _ in range(times)]))
