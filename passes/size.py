@@ -66,16 +66,45 @@ class Size:
         """Every block searched in full; once more with room kept for caches and activations where weights leave
         none.
         """
-        return {name: self._solve(partition, name, plan.shapes[name], target) for name in partition.templates}
+        return {
+            name: solve_block(self.search, partition, name, factorings(plan.shapes[name]), target)
+            for name in partition.templates
+        }
 
-    def _solve(self, partition: Partition, name: BlockName, shape: MeshShape, target: Target) -> SolvedBlock:
-        graph, bound = partition.templates[name], target.pe.usable_bytes
-        solved = emit(name, graph, search_block(self.search, partition, name, factorings(shape), target), target)
-        need = plan_sram(solved.block, graph.past_max, bound)
-        if need.total_bytes <= bound:
-            return solved
-        tighter = replace(self.search, kept_bytes=need.total_bytes - need.weights_bytes)
-        return emit(name, graph, search_block(tighter, partition, name, factorings(shape), target), target)
+
+def solve_block(
+    search: Search, partition: Partition, name: BlockName, meshes: Sequence[Mesh], target: Target
+) -> SolvedBlock:
+    """One block whose SRAM plan holds: searched again, with room for caches and activations, where weights leave none.
+
+    Raises:
+        DoesNotFit: it needs more than a PE has; the message names the three parts.
+    """
+    graph, bound = partition.templates[name], target.pe.usable_bytes
+    solved = emit(name, graph, search_block(search, partition, name, meshes, target), target)
+    need = plan_sram(solved.block, graph.past_max, bound)
+    if need.total_bytes <= bound:
+        return solved
+    refusal = DoesNotFit(
+        f"{len(graph.ops)} ops need {need.total_bytes} bytes per PE on {solved.block.mesh.columns}x"
+        f"{solved.block.mesh.rows} PEs (weights {need.weights_bytes}, caches {need.state_bytes}, activations "
+        f"{need.peak_activation_bytes}); {bound} are usable",
+        resource="SRAM bytes per PE",
+        demand=need.total_bytes,
+        bound=bound,
+        where=f"block with op {graph.ops[-1].id}",
+        hint="use a larger target or --region, more --stages, a shorter --context or fewer new tokens",
+    )
+    tighter = replace(search, kept_bytes=need.total_bytes - need.weights_bytes)
+    if tighter.kept_bytes >= bound:
+        raise refusal
+    try:
+        solved = emit(name, graph, search_block(tighter, partition, name, meshes, target), target)
+    except DoesNotFit:
+        raise refusal from None
+    if plan_sram(solved.block, graph.past_max, bound).total_bytes > bound:
+        raise refusal
+    return solved
 
 
 def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName]:
@@ -154,8 +183,8 @@ class _Sizer:
         if key not in self.known:
             try:
                 mesh = Mesh.of([shape[0]], [shape[1]])
-                found = search_block(QUICK, self.partition, block, [mesh], self.target)
-                self.known[key] = found.cycles + sum(shape)
+                found = solve_block(QUICK, self.partition, block, [mesh], self.target)
+                self.known[key] = found.estimate_cycles + sum(shape)
             except DoesNotFit as refusal:
                 self.refused, self.known[key] = refusal, None
         return self.known[key]
@@ -183,16 +212,16 @@ class _Sizer:
                 yield SizePlan(shapes)
 
     def best_square(self) -> dict[BlockName, MeshShape]:
-        """The best square mesh for all: powers of two and the largest, until it gets worse; then between neighbours."""
+        """The best square mesh for all: powers of two and the largest, from a sixteenth of the room upwards until it
+        gets worse, downwards if that was best; then between neighbours.
+        """
         limit = min(math.isqrt(self.live_pes // len(self.partition.stages)), self.target.height, self.target.width)
         limit = _even(limit) if limit else 0
-        totals: dict[int, int] = {}
-        for side in sorted({s for s in LADDER if 4 <= s <= limit} | ({limit} if limit else set())):
-            total = self.total(self.square(side))
-            if total is not None:
-                totals[side] = total
-                if total > 1.2 * min(totals.values()):
-                    break
+        sides = sorted({s for s in LADDER if 4 <= s <= limit} | ({limit} if limit else set()))
+        middle = next((i for i, s in enumerate(sides) if s >= limit // 16), 0)
+        totals = self.until_worse(sides[middle:])
+        if not totals or min(totals, key=lambda s: totals[s]) == sides[middle]:
+            totals |= self.until_worse(sides[:middle][::-1])
         if not totals:
             raise self.does_not_fit(limit)
         best = min(totals, key=lambda s: (totals[s], s))
@@ -201,6 +230,17 @@ class _Sizer:
             if total is not None:
                 totals[side] = total
         return self.square(min(totals, key=lambda s: (totals[s], s)))
+
+    def until_worse(self, sides: Sequence[int]) -> dict[int, int]:
+        """Side → cycles of all blocks on squares of that side, in order, until clearly worse than the best."""
+        totals: dict[int, int] = {}
+        for side in sides:
+            total = self.total(self.square(side))
+            if total is not None:
+                totals[side] = total
+                if total > 1.2 * min(totals.values()):
+                    break
+        return totals
 
     def square(self, side: int) -> dict[BlockName, MeshShape]:
         return dict.fromkeys(self.partition.templates, (side, side))

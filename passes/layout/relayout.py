@@ -30,7 +30,7 @@ class Move:
 @lru_cache(maxsize=65_536)
 def plan(kind: TensorType, have: Layout, need: Layout, mesh: Mesh) -> tuple[Move, ...] | None:
     """The moves from ``have`` to ``need``; empty if they are the same tiles; None if no such moves exist."""
-    if _same(kind, have, need, mesh):
+    if have == need or _same(kind, have, need, mesh):
         return ()
     failing = [
         d

@@ -82,7 +82,7 @@ class Search:
             demand=least,
             bound=bound,
             where=f"block with op {graph.ops[-1].id}",
-            hint="use a larger region, more --stages, or a larger target",
+            hint="use a larger target or --region, or more --stages",
         )
 
 

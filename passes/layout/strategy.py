@@ -180,11 +180,12 @@ def _strategy(graph: Graph, op: Op, loops: Loops, cuts: dict[str, Cut], mesh: Me
     for layout, kind in [*zip(ins, in_types, strict=True), *zip(outs, graph.out_types(op), strict=True)]:
         if layout is not None and kind is not None and not _legal(layout, kind):
             return None
+    steps = {name: _steps(loops.loop(name), cut, mesh) for name, cut in cuts.items()}
     in_shapes = [
-        None if t is None or layout is None else full_tile(t, layout, mesh)
-        for t, layout in zip(in_types, ins, strict=True)
+        None if t is None or access is None else _tile(t, access, steps)
+        for t, access in zip(in_types, loops.ins, strict=True)
     ]
-    out_shapes = [full_tile(t, layout, mesh) for t, layout in zip(graph.out_types(op), outs, strict=True)]
+    out_shapes = [_tile(t, access, steps) for t, access in zip(graph.out_types(op), loops.outs, strict=True)]
     work = spec_of(op).work(op, in_shapes, out_shapes)
     partials = tuple(layout_of(p.access, cuts) for p in loops.partials)
     used = math.prod(min(mesh.parts(c.axes), _pieces(loops.loop(name), c)) for name, c in cuts.items())
@@ -211,6 +212,19 @@ def is_whole(mesh: Mesh, line: tuple[AxisName, ...]) -> bool:
     """Whether a line is all of a row or column of the region."""
     along = {a.along for a in mesh.axes if a.name in line}
     return all(a.name in line or a.extent == 1 for a in mesh.axes if a.along in along)
+
+
+def _steps(loop: Loop, cut: Cut, mesh: Mesh) -> int:
+    """Steps of a cut loop on the fullest PE, at the context capacity."""
+    return cut.granule * -(-_pieces(loop, cut) // mesh.parts(cut.axes))
+
+
+def _tile(kind: TensorType, access: Access, steps: Mapping[str, int]) -> tuple[int, ...]:
+    """The fullest PE's tile of a tensor that follows loops of so many steps."""
+    return tuple(
+        min(upper(dim), index.granule * steps.get(index.loop or "", upper(dim)))
+        for dim, index in zip(kind.shape, access, strict=True)
+    )
 
 
 def _pieces(loop: Loop, cut: Cut) -> int:

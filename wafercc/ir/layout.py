@@ -125,8 +125,8 @@ class Layout:
     held: tuple[tuple[AxisName, int], ...] = ()
 
     def __post_init__(self) -> None:
-        used = [a for s in self.splits for a in s.axes]
-        assert len(used) == len(set(used)), f"an axis cuts two dimensions: {self}"
+        used = self.cut_axes
+        assert len(used) < 2 or len(used) == len(set(used)), f"an axis cuts two dimensions: {self}"
 
     def __str__(self) -> str:
         words = ["(" + ",".join(map(str, self.splits)) + ")"]
