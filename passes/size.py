@@ -267,7 +267,7 @@ class _Sizer:
                 demand=self.refused.demand,
                 bound=self.refused.bound,
                 where=self.refused.where,
-                hint="use a larger target, fewer --stages, or a smaller model",
+                hint="use a larger target, fewer --stages, fewer tokens, or a smaller model",
             )
         return DoesNotFit(
             f"{len(self.partition.stages)} stages need a PE each; {self.live_pes} are alive",

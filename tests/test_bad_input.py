@@ -210,18 +210,19 @@ def test_a_model_too_large_for_the_mesh_is_told_what_binds(folder: Path, capsys:
         wafercc.compile("large.onnx", target="mesh:6x6", inputs_like=like)
     assert refused.value.resource == "SRAM bytes per PE"
     assert refused.value.demand > refused.value.bound == 44 * 1024
-    words = ("compile", "large.onnx", "--shape", "input_ids=1x16")
+    words, small = ("compile", "large.onnx", "--shape", "input_ids=1x16"), ("compile", "tiny.onnx")
     lines = {
         "too large": refusal(capsys, *words, "--target", "mesh:6x6"),
         "one PE": refusal(capsys, *words, "--target", "mesh:1x1", "--stages", "1"),
         "more stages than PEs": refusal(capsys, *words, "--target", "mesh:1x1"),
         "region too small": refusal(capsys, *words, "--target", MESH, "--region", "4x4"),
         "less SRAM": refusal(capsys, *words, "--target", MESH, "--set", "pe.sram_bytes=6k"),
+        "too many tokens": refusal(capsys, *small, "--target", "mesh:2x2", "--shape", "input_ids=1x2000"),
         "wafers auto": refusal(capsys, *words, "--target", "mesh:6x6", "--wafers", "auto"),
     }
     # The bytes that a search settles for are its own affair; that both sides are named is not.
     text = "\n".join(f"{name}: {line}" for name, line in lines.items())
-    golden("bad_fit", re.sub(r"need \d{4,} bytes", "need <n> bytes", text))
+    golden("bad_fit", re.sub(r"(need|weights|activations) \d{4,}", r"\1 <n>", text))
 
 
 def test_wafers_auto_takes_one_where_one_is_enough(folder: Path, capsys: Capture) -> None:
