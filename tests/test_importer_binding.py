@@ -36,11 +36,11 @@ def test_with_a_cache_the_default_is_one_token_on_a_capacity() -> None:
     imported = import_model(GPT2)
     assert shapes(imported)["attention_mask"] == "i64[1,n_past+1]"
     assert shapes(imported)["past_key_values.2.value"] == "f32[1,4,n_past,16]"
-    assert imported.graph.past_max == 511
+    assert imported.graph.past_max == 255
     assert [str(a) for a in imported.assumptions] == [
         "batch = 1 (--dim batch=N)",
         "new tokens = 1 (--dim seq=N)",
-        "the cache holds up to 511 tokens before the 1 new (context 512) "
+        "the cache holds up to 255 tokens before the 1 new (context 256, the positions that the model knows) "
         "(--context N, or --shape with the past's length)",
     ]
 
@@ -116,6 +116,37 @@ def test_initialisers_that_are_also_inputs_are_weights(tmp_path: Path) -> None:
     nodes = [helper.make_node("Mul", ["x", "w"], ["y"], "scale")]
     imported = import_model(saved(model(nodes, inputs, ["y"], {"w": np.ones(4, np.float32)}), tmp_path))
     assert imported.graph.inputs == ("x",) and imported.graph.weights == ("w",)
+
+
+def test_no_default_is_longer_than_the_table_of_positions(tmp_path: Path) -> None:
+    """With a cache the context, without one the sequence; positions that are computed from shapes count alike."""
+    tokens, positions = np.ones((900, 4), np.float32), np.ones((48, 4), np.float32)
+    tables = {"tokens": tokens, "positions": positions, "kinds": np.ones((2, 4), np.float32)}
+    ints = {name: np.array(n, np.int64) for name, n in (("zero", 0), ("one", 1))}
+    lookups = [
+        helper.make_node("Gather", ["tokens", "input_ids"], ["t"], "t"),
+        helper.make_node("Gather", ["positions", "position_ids"], ["p"], "p"),
+        helper.make_node("Gather", ["kinds", "zero"], ["k"], "k"),
+        helper.make_node("Gather", ["kinds", "token_type_ids"], ["y"], "y"),
+        helper.make_node("Sum", ["t", "p", "k", "y"], ["embedded"], "embedded"),
+    ]
+    counted = [
+        helper.make_node("Shape", ["input_ids"], ["extents"], "extents"),
+        helper.make_node("Gather", ["extents", "one"], ["new"], "new"),
+        helper.make_node("Range", ["zero", "new", "one"], ["position_ids"], "range"),
+    ]
+    ids: dict[str, tuple[int, list[int | str | None]]] = {
+        name: (I64, ["b", "s"]) for name in ("input_ids", "token_type_ids")
+    }
+    stateless = model(counted + lookups, ids, ["embedded"], tables | ints)
+    assert shapes(import_model(saved(stateless, tmp_path)))["input_ids"] == "i64[1,48]"
+    ids["position_ids"] = (I64, ["b", "s"])
+    cache = helper.make_node("Concat", ["past_key", "embedded"], ["present_key"], "extend", axis=1)
+    decoder = model([*lookups, cache], {**ids, "past_key": (F32, ["b", "p", 4])}, ["present_key"], tables | ints)
+    imported = import_model(saved(decoder, tmp_path))
+    assert imported.graph.past_max == 47
+    assert "context 48, the positions that the model knows" in str(imported.assumptions[-1])
+    assert import_model(saved(decoder, tmp_path), Binding(context=60)).graph.past_max == 59
 
 
 def test_a_scalar_input_needs_no_binding(tmp_path: Path) -> None:

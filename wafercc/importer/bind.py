@@ -50,15 +50,17 @@ class Bound:
     doubts: tuple[str, ...]
 
 
-def bind(inputs: Sequence[InputSpec], states: Sequence[State], binding: Binding) -> Bound:
-    """Shapes for all inputs.
+def bind(
+    inputs: Sequence[InputSpec], states: Sequence[State], binding: Binding, positions: int | None = None
+) -> Bound:
+    """Shapes for all inputs. ``positions`` is how many the model knows, if it says so: no default is longer.
 
     Raises:
         ImportFailed: the user's shapes contradict the model or each other, name what does not exist, or leave a
         dimension
             open that has no default.
     """
-    table = _Table(inputs, states)
+    table = _Table(inputs, states, MOST if positions is None else positions)
     table.fix(binding)
     past_max = table.settle(binding)
     table.check_extents()
@@ -71,6 +73,7 @@ class _Table:
 
     inputs: Sequence[InputSpec]
     states: Sequence[State]
+    positions: int = MOST
     values: dict[str, Dim] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     assumptions: list[Assumption] = field(default_factory=list)
@@ -185,7 +188,7 @@ class _Table:
     def _settle_lengths(self, binding: Binding) -> int:
         """New, past and total length; gives the largest n_past (0 where the past is a number)."""
         if not self.states:
-            self._default(Role.NEW, DEFAULT_TOKENS)
+            self._default(Role.NEW, min(DEFAULT_TOKENS, self.positions))
             self.by_role.setdefault(Role.TOTAL, self.by_role[Role.NEW])
             if binding.context is not None:
                 text = f"the model has no cache: the context of {binding.context} is not used"
@@ -203,8 +206,9 @@ class _Table:
     def _capacity(self, binding: Binding, new: int) -> int:
         context = binding.context
         if context is None:
-            context = max(DEFAULT_CONTEXT, new)
-            text = f"the cache holds up to {context - new} tokens before the {new} new (context {context})"
+            context = max(min(DEFAULT_CONTEXT, self.positions), new)
+            known = ", the positions that the model knows" if context == self.positions else ""
+            text = f"the cache holds up to {context - new} tokens before the {new} new (context {context}{known})"
             self.assumptions.append(Assumption(text, "--context N, or --shape with the past's length"))
         if context < new:
             raise ImportFailed(

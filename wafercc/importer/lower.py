@@ -19,6 +19,7 @@ from .context import PAST_HINT, Context
 from .coverage import check_coverage
 from .model import Binding, Imported
 from .nodes import Branch, Model, Node
+from .position_table import known_positions
 from .registry import LOWERINGS
 from .sort import sorted_nodes
 from .states import find_states
@@ -38,7 +39,7 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     """
     check_coverage(model.nodes, model.source.file)
     states = find_states(model)
-    bound = bind(model.inputs, states, binding)
+    bound = bind(model.inputs, states, binding, known_positions(model))
     cx = Context({state.input: state.written for state in states})
     for spec in model.inputs:
         type_ = TensorType(spec.dtype, bound.shapes[spec.name])
