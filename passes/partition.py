@@ -22,7 +22,7 @@ from wafercc.ir.graph import Graph, Op, TensorType, ValueName
 from wafercc.ir.optable import spec_of
 from wafercc.ir.partition import Partition, Stage
 
-CHEAP_ELEMENTS = 65_536
+CHEAP_ELEMENTS = 4_194_304  # a causal mask of 2,048 tokens
 # Kinds that read a table of weights or grow a cache are never cheap; with matmul and attention they make a stage
 # worth having.
 RESIDENT_KINDS = frozenset({"embedding", "kv_append"})

@@ -186,7 +186,9 @@ class _Sizer:
                 found = solve_block(QUICK, self.partition, block, [mesh], self.target)
                 self.known[key] = found.estimate_cycles + sum(shape)
             except DoesNotFit as refusal:
-                self.refused, self.known[key] = refusal, None
+                if self.refused is None or refusal.demand < self.refused.demand:
+                    self.refused = refusal  # the mesh that came nearest is the one to tell about
+                self.known[key] = None
         return self.known[key]
 
     def fits(self, shapes: Mapping[BlockName, MeshShape]) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Table = NDArray[np.int64]
-IMPOSSIBLE = 1 << 40
+IMPOSSIBLE = 1 << 50
 
 
 class TooWide(Exception):

@@ -178,7 +178,11 @@ class _Problem:
         cycles, chosen = minimise(sizes, factors)
         picked = {op.id: domains[i][chosen[i]] for i, op in enumerate(graph.ops)}
         if cycles >= IMPOSSIBLE:
-            raise CompileError("no combination of layouts leads through this block", where=f"op {graph.ops[-1].id}")
+            raise CompileError(
+                "no combination of layouts leads through this block",
+                where=f"op {graph.ops[-1].id}",
+                hint="use fewer new tokens, more --stages or another --region",
+            )
         layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
         return self.solution(picked, layouts_shared, cycles)
 
