@@ -171,6 +171,7 @@ class _Sizer:
     def __post_init__(self) -> None:
         self.known: dict[tuple[BlockName, MeshShape], int | None] = {}
         self.refused: DoesNotFit | None = None
+        self.refused_rank = (0, 0)
 
     @cached_property
     def counts(self) -> dict[BlockName, int]:
@@ -186,8 +187,10 @@ class _Sizer:
                 found = solve_block(QUICK, self.partition, block, [mesh], self.target)
                 self.known[key] = found.estimate_cycles + sum(shape)
             except DoesNotFit as refusal:
-                if self.refused is None or refusal.demand < self.refused.demand:
-                    self.refused = refusal  # the mesh that came nearest is the one to tell about
+                # Told about is the block that needs most on the largest mesh tried.
+                rank = (shape[0] * shape[1], refusal.demand)
+                if rank > self.refused_rank:
+                    self.refused, self.refused_rank = refusal, rank
                 self.known[key] = None
         return self.known[key]
 

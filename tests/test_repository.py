@@ -154,9 +154,6 @@ def test_the_readme_names_only_make_targets_that_exist() -> None:
 
 
 @pytest.mark.pipeline
-@pytest.mark.skipif(
-    not (ROOT / "models" / "demo.py").exists(), reason="the demo that writes the tour's model is missing"
-)
 def test_the_tour_of_the_readme_runs_as_written(tmp_path: Path) -> None:
     """Run the tour's commands in order, where the demo has left its model and inputs."""
     python = [sys.executable, "-m"]
