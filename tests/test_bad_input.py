@@ -369,6 +369,9 @@ from wafercc.ir import container
 from wafercc.passes import pipeline
 from wafercc.runtime import engine
 
+# A shell starts what it runs in the background with SIGINT ignored; a person's terminal does not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def press():
     os.kill(os.getpid(), signal.SIGINT)
 
