@@ -10,15 +10,15 @@ from wafercc.ir.block import BlockName, Instance
 from wafercc.ir.embedding import Embedding
 from wafercc.ir.graph import Graph, ValueName
 from wafercc.ir.placement import Placement
-from wafercc.ir.program import PlacedProgram, Region, WeightTiles
-from wafercc.ir.routing import Routing, StreamDemand
+from wafercc.ir.program import PlacedProgram, Region, Task, WeightTiles
+from wafercc.ir.routing import Routing
 from wafercc.ir.text import print_graph
 from wafercc.version import __version__
 
 from .layout import SolvedBlock
 from .machine import Machine
 from .options import Options
-from .schedule import order_tasks, plan_regions
+from .schedule import plan_regions
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Mapped:
     blocks: Mapping[BlockName, SolvedBlock]
     instances: tuple[Instance, ...]
     tiles: Mapping[str, WeightTiles]
-    demands: tuple[StreamDemand, ...]
+    order: tuple[Task, ...]
     placement: Placement
     embedding: Embedding
     regions: tuple[Region, ...]
@@ -59,7 +59,7 @@ def assemble(
         streams=mapped.routing.streams,
         collectives=mapped.routing.collectives,
         routers=mapped.routing.routers,
-        order=order_tasks(mapped.instances, mapped.demands),
+        order=mapped.order,
         sram=sram,
         weights=mapped.tiles,
         decisions={

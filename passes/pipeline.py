@@ -108,9 +108,10 @@ def carry_through(
     instances, tiles = make_instances(partition, blocks, weights)
     demands = stream_demands(partition, blocks, instances)
     route = Route(max_lanes=options.max_lanes)
-    order = tuple(t.stream for t in order_tasks(instances, demands) if isinstance(t, Transfer))
-    routing = route(regions, {n: b.block for n, b in blocks.items()}, instances, demands, order, target, defects)
-    return Mapped(blocks, instances, tiles, demands, placement, embedding, regions, routing)
+    order = order_tasks(instances, demands)
+    served = tuple(task.stream for task in order if isinstance(task, Transfer))
+    routing = route(regions, {n: b.block for n, b in blocks.items()}, instances, demands, served, target, defects)
+    return Mapped(blocks, instances, tiles, order, placement, embedding, regions, routing)
 
 
 @contextmanager
