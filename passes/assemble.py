@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from wafercc.ir.block import BlockName, Instance
@@ -15,6 +15,7 @@ from wafercc.ir.routing import Routing
 from wafercc.ir.text import print_graph
 from wafercc.version import __version__
 
+from .certify import certify
 from .layout import SolvedBlock
 from .machine import Machine
 from .options import Options
@@ -42,7 +43,7 @@ def assemble(
     blocks = {name: solved.block for name, solved in mapped.blocks.items()}
     sram = plan_regions(blocks, mapped.instances, graph.past_max, machine.target.pe.usable_bytes)
     report = mapped.placement.report
-    return PlacedProgram(
+    program = PlacedProgram(
         model=model,
         target=machine.target.to_dict(),
         defects=machine.defects.to_dict(),
@@ -74,6 +75,7 @@ def assemble(
         graph_text=print_graph(graph),
         assumptions=tuple(map(str, assumptions)),
     )
+    return replace(program, certificate=certify(program))
 
 
 def id_limits(graph: Graph) -> dict[ValueName, int]:

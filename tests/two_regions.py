@@ -7,6 +7,8 @@ The machine is 8 x 3 with one dead core at (3, 2). Region a is 2 x 3 PEs at (1, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from wafercc.ir.block import AllReduce, Block, Compute, Instance, Phase, ReduceAlgorithm
@@ -29,6 +31,7 @@ from wafercc.ir.program import (
     Transfer,
     WeightTiles,
 )
+from wafercc.passes.certify import certify
 
 PORT = {"n": 1, "e": 2, "s": 4, "w": 8, "r": 16}
 NETS = ("chain", "spread", "x", "h row 0", "h row 1", "y")
@@ -135,7 +138,7 @@ def defects() -> dict[str, object]:
 def two_regions() -> PlacedProgram:
     """The program; `wafercc.verify` finds nothing wrong with it."""
     weight = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
-    return PlacedProgram(
+    program = PlacedProgram(
         model="two",
         target=target(),
         defects=defects(),
@@ -162,3 +165,4 @@ def two_regions() -> PlacedProgram:
         sram={"a": SramPlan(16, 0, 16, 896), "b": SramPlan(0, 0, 8, 896)},
         weights={"w": WeightTiles(tiled(TensorType(DType.F32, (6, 2)), "(x0,-)"), MESH_A, weight, "w.onnx")},
     )
+    return replace(program, certificate=certify(program))

@@ -72,12 +72,13 @@ def patterns_of(blocks: Sequence[Block], region: str) -> dict[Pattern, set[Use]]
     for block in blocks:
         for step in block.steps:
             if isinstance(step, AllReduce | AllGather):
-                for pattern in _of_step(step, block.mesh, f"region {region}, block {block.name}, step {step.id}"):
+                for pattern in step_patterns(step, block.mesh, f"region {region}, block {block.name}, step {step.id}"):
                     found.setdefault(pattern, set()).add((block.name, step.id))
     return found
 
 
-def _of_step(step: AllReduce | AllGather, mesh: Mesh, where: str) -> Iterator[Pattern]:
+def step_patterns(step: AllReduce | AllGather, mesh: Mesh, where: str) -> Iterator[Pattern]:
+    """The patterns of one step in the order of their use; none if its groups are single PEs."""
     along, line, group = _group(mesh, step.axes, where)
     if group == 1:
         return

@@ -24,7 +24,7 @@ from .container import CHECKSUMS, Container, Pieces, canonical, open_container, 
 from .program import PlacedProgram
 from .sections import Array, Manifest, Sections, put_together, take_apart
 
-SCHEMA = (1, 0)  # major: readers of another major may refuse; minor: adds fields that older readers may ignore
+SCHEMA = (1, 1)  # major: readers of another major may refuse; minor: adds fields that older readers may ignore
 CHECK_WEIGHTS_BYTES = 64 << 20
 
 _MANIFEST = "program.json"

@@ -75,13 +75,18 @@ class AllReduce:
 
 @dataclass(frozen=True, slots=True)
 class AllGather:
-    """Replicate along ``axes`` what was cut over them: collected at the line's ``root`` in turn, multicast back."""
+    """Replicate along ``axes`` what was cut over them: collected at the line's ``root`` in turn, multicast back.
+
+    ``buffered``: from the step's begin every PE takes the words of the multicast into the result, also before its own
+    turn has come. Without, a PE listens only once it has sent its part, and the root hands on word by word.
+    """
 
     id: StepId
     source: LocalName
     result: LocalName
     axes: tuple[AxisName, ...]
     root: int
+    buffered: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .block import Block, BlockName, Instance, InstanceId, LocalName, RegionId
+from .certificate import Certificate
 from .graph import TensorType, ValueName
 from .layout import Mesh, Tiled
 
@@ -109,6 +110,11 @@ class Lane:
     dim: int | None = None
     lo: int = 0
     hi: int = 0
+
+    @property
+    def net(self) -> tuple[object, ...]:
+        """What tells nets apart: the ends, the path and the colour. Lanes of equal nets are one net."""
+        return self.source, self.destination, self.colour, self.path.tobytes()
 
 
 @dataclass(frozen=True)
@@ -252,6 +258,7 @@ class PlacedProgram:
     order: tuple[Task, ...]
     sram: Mapping[RegionId, SramPlan]
     weights: Mapping[str, WeightTiles]
+    certificate: Certificate = field(default_factory=Certificate)
     decisions: Mapping[str, Any] = field(default_factory=dict)
     graph_text: str = ""
     assumptions: tuple[str, ...] = ()
@@ -267,3 +274,12 @@ class PlacedProgram:
     @cached_property
     def stream(self) -> Mapping[StreamId, Stream]:
         return {s.id: s for s in self.streams}
+
+    @cached_property
+    def distinct_lanes(self) -> Mapping[tuple[object, ...], Lane]:
+        """`Lane.net` → lane, in order of first appearance: values that follow one another on one net count once."""
+        lanes: dict[tuple[object, ...], Lane] = {}
+        for stream in self.streams:
+            for lane in stream.lanes:
+                lanes.setdefault(lane.net, lane)
+        return lanes

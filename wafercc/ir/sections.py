@@ -1,8 +1,8 @@
 """Sections: a placed program as a manifest and arrays, the two things its file is made of, and back.
 
-The manifest is JSON of the size O(blocks + instances): whatever grows with PEs or wires is in arrays. Four classes
-leave the manifest, wholly or partly: `Region` (its embedding), `Lane` (one row of a table), `RouterTable` (its columns)
-and `WeightTiles` (its tiles); all else is stored by the rules of `codec`.
+The manifest is JSON of the size O(blocks + instances): whatever grows with PEs or wires is in arrays. Five classes
+leave the manifest, wholly or partly: `Region` (its embedding), `Lane` (one row of a table), `RouterTable` (its
+columns), `Certificate` (its segments) and `WeightTiles` (its tiles); all else is stored by the rules of `codec`.
 
 Arrays are stored in the smallest integer type that holds them and read back as int32.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .block import RegionId
+from .certificate import SEGMENT_COLUMNS, Certificate
 from .codec import Decoder, Json, Malformed, as_list, as_object, encode, field_types, required_fields
 from .graph import TensorType, ValueName
 from .layout import Mesh, Tiled
@@ -28,7 +29,7 @@ Array = NDArray[np.generic]
 Manifest = dict[str, Json]
 
 # The fields with a form of their own; the others go through `codec` by their type.
-_OWN_FORM = {"inputs", "outputs", "regions", "streams", "routers", "weights", "graph_text"}
+_OWN_FORM = {"inputs", "outputs", "regions", "streams", "routers", "weights", "certificate", "graph_text"}
 _PLAIN_JSON = {"target", "defects", "options", "versions", "decisions"}
 _ROUTER_COLUMNS = ("wafer", "x", "y", "colour", "position", "ins", "outs", "net")
 
@@ -64,10 +65,14 @@ def take_apart(program: PlacedProgram) -> Sections:
     ]
     manifest["streams"] = [_stream_form(stream) for stream in program.streams]
     manifest["nets"] = list(program.routers.nets)
+    manifest["certificate"] = {
+        "tasks": encode(program.certificate.tasks), "steps": encode(program.certificate.steps)
+    }  # fmt: skip
     arrays: dict[str, Array] = {
         "embeddings": _narrow(_joined([np.stack([r.xs.ravel(), r.ys.ravel()], 1) for r in program.regions], 2)),
         "lanes": _narrow(_lane_table(program)),
         "paths": _narrow(_joined([lane.path for stream in program.streams for lane in stream.lanes], 2)),
+        "segments": _narrow(program.certificate.segments),
     }
     for column in _ROUTER_COLUMNS:
         arrays[f"routers-{column}"] = _narrow(getattr(program.routers, column))
@@ -117,6 +122,7 @@ def put_together(sections: Sections, graph_text: str, *, ignore_unknown: bool) -
         "streams": _streams(decoder, manifest["streams"], sections, regions),
         "routers": _routers(decoder, manifest["nets"], sections),
         "weights": _weights(decoder, manifest["weights"], sections.weights),
+        "certificate": _certificate(decoder, manifest, sections),
         "graph_text": graph_text,
     }
     return PlacedProgram(**fields)  # type: ignore[arg-type]
@@ -226,6 +232,15 @@ def _routers(decoder: Decoder, nets: Json, sections: Sections) -> RouterTable:
         raise Malformed("routers", "columns differ in length")
     names = cast("tuple[str, ...]", decoder.value(nets, tuple[str, ...], "nets"))
     return RouterTable(**columns, nets=names)
+
+
+def _certificate(decoder: Decoder, manifest: Manifest, sections: Sections) -> Certificate:
+    """The ranks; none in a file of schema 1.0, which had no certificate."""
+    if "certificate" not in manifest:
+        return Certificate()
+    form = as_object(manifest["certificate"], "certificate")
+    plain = decoder.read({name: form[name] for name in form if name != "segments"}, Certificate, "certificate")
+    return dataclasses.replace(plain, segments=_table(sections, "segments", len(SEGMENT_COLUMNS)))
 
 
 def _weights(decoder: Decoder, forms: Json, tiles: Mapping[str, Array]) -> dict[str, WeightTiles]:

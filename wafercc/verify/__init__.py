@@ -10,7 +10,8 @@
    out, start at PEs that hold them and reach all PEs that need them, over live links. Router configuration rebuilt from
    all nets equals the router table: no clash, within colours and switch positions, nothing extra. Each collective step
    has its nets.
-5. (Deadlock ranks: not yet part of the artifact.)
+5. The certificate's ranks rise along everything that may have to wait, so no messages wait for each other in a circle;
+   where they do, the circle is told.
 6. The service order runs each task once, after what it depends on.
 7. The embedded target and defect map belong together; their hashes are compared when a file is loaded.
 
@@ -25,6 +26,7 @@ from .collectives import check_collectives
 from .embedded import check_embedded
 from .machine import Machine
 from .order import check_order
+from .ranks import check_ranks
 from .references import check_references
 from .regions import check_regions
 from .routers import check_routers
@@ -44,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     check_lanes,
     check_collectives,
     check_routers,
+    check_ranks,
     check_order,
     check_embedded,
 )
@@ -85,4 +88,4 @@ def passed(program: PlacedProgram) -> str:
         (len(program.routers.x), "router rows"),
         (len(program.order), "tasks"),
     )
-    return "ok: rules 1-4, 6 and 7 hold for " + ", ".join(f"{count} {what}" for count, what in counts)
+    return "ok: rules 1-7 hold for " + ", ".join(f"{count} {what}" for count, what in counts)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir.block import AllGather, AllReduce, Block, ReduceAlgorithm
+from ..ir.block import AllGather, AllReduce, Block, ReduceAlgorithm, Step
 from ..ir.program import RAMP, CollectiveNet, PlacedProgram
 from .fabric import Ints, Trace, packed
 from .machine import Machine
@@ -27,10 +27,11 @@ Pattern = tuple[str, str, int, int, int, int]  # along, kind, group, root, level
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Packed router rows of one net and, for each, the line of the net it serves."""
+    """Packed router rows of one net; for each, the line of the net it serves and where in the trace it stands."""
 
     rows: Ints
     line: Ints
+    item: Ints
 
 
 def pattern_of(net: CollectiveNet) -> Pattern:
@@ -42,6 +43,18 @@ def net_name(net: CollectiveNet) -> str:
     """How messages call a net."""
     extra = {"tree": f" level {net.level}", "leaders": f" stride {net.stride}"}.get(net.kind, "")
     return f"region {net.region}, net {net.kind}{extra} along {net.along}, groups of {net.group}, root {net.root}"
+
+
+def phases(block: Block, step: Step) -> tuple[tuple[Pattern, ...], ...]:
+    """What every PE of the region does one after the other in a step: the nets in use in each phase, none in a local
+    one.
+
+    A reduction ends before its result is spread. A gather's multicast runs while PEs still inject, if it is buffered.
+    """
+    nets = needed(block, step) if isinstance(step, AllReduce | AllGather) else ()
+    if not nets or (isinstance(step, AllGather) and step.buffered):
+        return (nets,)
+    return tuple((net,) for net in nets)
 
 
 def needed(block: Block, step: AllReduce | AllGather) -> tuple[Pattern, ...]:
@@ -113,13 +126,14 @@ def net_rows(net: CollectiveNet, trace: Trace, wafer: int) -> Rows:
         reach = {"chain": 1, "leaders": net.stride, "tree": 1 << net.level}[net.kind]
         parts = _messages(at, reach, net.kind == "tree")
     rows: list[Ints] = [np.empty(0, np.int64)]
-    lines: list[Ints] = [np.empty(0, np.int64)]
+    items: list[Ints] = [np.empty(0, np.int64)]
     for which, slot, ins, outs in parts:
         line = trace.line[which]
         chosen = np.asarray(net.colours)[slot[which] * net.classes + line % net.classes]
         rows.append(packed(wafer, trace.y[which], trace.x[which], chosen, ins[which], outs[which]))
-        lines.append(line)
-    return Rows(np.concatenate(rows), np.concatenate(lines))
+        items.append(np.flatnonzero(which))
+    item = np.concatenate(items)
+    return Rows(np.concatenate(rows), trace.line[item], item)
 
 
 # Routers (a mask over the trace), and for each router of the trace: slot of colours, in-ports, out-ports.

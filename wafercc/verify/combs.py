@@ -40,8 +40,10 @@ def gate_of(program: PlacedProgram, end: Fan | EdgePort) -> tuple[int, int, int]
     return region.rect.wafer, int(region.xs[row, column]), int(region.ys[row, column])
 
 
-def lane_rows(lane: Lane, source: Comb | None, destination: Comb | None, wafer: int) -> Ints:
-    """All router rows of a lane. ``source``/``destination``: its combs, None at an edge port."""
+def lane_rows(program: PlacedProgram, lane: Lane, combs: dict[Fan, Comb]) -> Ints:
+    """All router rows of a lane. ``combs`` keeps what was built, for the lanes that share a fan."""
+    source, destination = (_comb(program, end, combs) for end in (lane.source, lane.destination))
+    wafer = gate_of(program, lane.source)[0]
     path = lane.path.astype(np.int64)
     step = np.diff(path, axis=0)
     forward = _sides_of(step[:, 0], step[:, 1])
@@ -62,6 +64,15 @@ def lane_rows(lane: Lane, source: Comb | None, destination: Comb | None, wafer: 
         rows.append(packed(wafer, destination.y, destination.x, lane.colour, heard, spread))
     rows.append(packed(wafer, path[through, 1], path[through, 0], lane.colour, ins[through], outs[through]))
     return np.concatenate(rows)
+
+
+def _comb(program: PlacedProgram, end: Fan | EdgePort, combs: dict[Fan, Comb]) -> Comb | None:
+    """The comb of a lane's end, None at an edge port."""
+    if isinstance(end, EdgePort):
+        return None
+    if end not in combs:
+        combs[end] = comb_of(program.region[end.region], end)
+    return combs[end]
 
 
 def comb_of(region: Region, fan: Fan) -> Comb:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir.program import RAMP, EdgePort, Fan, Lane, PlacedProgram, RouterTable
+from ..ir.program import RAMP, Fan, Lane, PlacedProgram, RouterTable
 from .collectives import net_name, net_rows, pattern_of, unusable, users
-from .combs import Comb, comb_of, gate_of, lane_rows
+from .combs import Comb, gate_of, lane_rows
 from .fabric import Ints, Trace, packed, place, ports, trace
 from .fabric import field as column
 from .machine import Machine
@@ -113,25 +113,15 @@ def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
     seen: set[tuple[object, ...]] = set()
     for stream in program.streams:
         for i, lane in enumerate(stream.lanes):
-            key_of_lane = (lane.source, lane.destination, lane.colour, lane.path.tobytes())
-            if key_of_lane in seen or not _sound(program, machine, lane):
+            if lane.net in seen or not sound_lane(program, machine, lane):
                 continue
-            seen.add(key_of_lane)
-            ends = [_comb(program, combs, end) for end in (lane.source, lane.destination)]
-            rows = lane_rows(lane, ends[0], ends[1], gate_of(program, lane.source)[0])
+            seen.add(lane.net)
+            rows = lane_rows(program, lane, combs)
             nets.add(f"stream {stream.id} ({stream.value}) lane {i}", rows, np.zeros(len(rows), np.int64))
     return nets
 
 
-def _comb(program: PlacedProgram, combs: dict[Fan, Comb], end: Fan | EdgePort) -> Comb | None:
-    if isinstance(end, EdgePort):
-        return None
-    if end not in combs:
-        combs[end] = comb_of(program.region[end.region], end)
-    return combs[end]
-
-
-def _sound(program: PlacedProgram, machine: Machine, lane: Lane) -> bool:
+def sound_lane(program: PlacedProgram, machine: Machine, lane: Lane) -> bool:
     """Whether a lane's path is one: between its gates, in steps of one router, on the grid."""
     path = lane.path
     gates = [gate_of(program, end) for end in (lane.source, lane.destination)]
