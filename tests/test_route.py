@@ -116,8 +116,8 @@ def test_a_small_budget_makes_steps_share_colours_by_switch_position() -> None:
 def test_both_sides_of_a_tree_share_a_colour_before_it_is_refused() -> None:
     world = World(load("mesh:20x20"))
     world.box(2, 2, Mesh.of([5], [16]), {}, [reduce("x0", 7, TREE), gather("y0", 2)])
-    wide, tight = world.route(), world.route(local_colours=5)
-    assert (wide.local_colours["r0"], tight.local_colours["r0"]) == (11, 5)
+    wide, tight = world.route(), world.route(local_colours=6)
+    assert (wide.local_colours["r0"], tight.local_colours["r0"]) == (11, 6)
     assert all(len(set(net.colours)) == 1 for net in tight.collectives if net.kind in ("tree", "collect"))
     check(world, tight)
 
@@ -125,8 +125,8 @@ def test_both_sides_of_a_tree_share_a_colour_before_it_is_refused() -> None:
 def test_too_few_local_colours_are_refused_with_both_numbers() -> None:
     world = World(load("mesh:20x20"))
     world.box(2, 2, Mesh.of([5], [16]), {}, [reduce("x0", 7, TREE)])
-    with pytest.raises(CompileError, match="cannot route: region r0 needs 5 local colours of 4") as error:
-        world.route(local_colours=4)
+    with pytest.raises(CompileError, match="cannot route: region r0 needs 4 local colours of 3") as error:
+        world.route(local_colours=3)
     assert "chains in place of trees" in error.value.hint
 
 

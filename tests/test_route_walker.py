@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from wafercc.ir.block import Block, BlockName, Instance, InstanceId, LocalName, RegionId, Step
+from wafercc.ir.block import Block, BlockName, Instance, InstanceId, LocalName, RegionId, Step, step_ins
 from wafercc.ir.dims import upper
 from wafercc.ir.dtypes import DType
 from wafercc.ir.graph import TensorType, ValueName
-from wafercc.ir.layout import Mesh, Tiled, owned, parse_layout
+from wafercc.ir.layout import Layout, Mesh, Tiled, owned, parse_layout
 from wafercc.ir.program import (
     EAST,
     NORTH,
@@ -146,8 +146,9 @@ class World:
         rect = Rect(0, int(xs.min()), int(ys.min()), int(xs.max() - xs.min()) + 1, int(ys.max() - ys.min()) + 1)
         self.regions.append(Region(RegionId(f"r{i}"), rect, xs, ys))
         named = {LocalName(n): t for n, t in values.items()}
+        moved = {v: Tiled(TensorType(DType.F32, (1,)), Layout.replicated(1)) for step in steps for v in step_ins(step)}
         self.blocks[BlockName(f"b{i}")] = Block(
-            BlockName(f"b{i}"), mesh, named, (), tuple(named), tuple(named), tuple(steps)
+            BlockName(f"b{i}"), mesh, moved | named, (), tuple(named), tuple(named), tuple(steps)
         )
         self.instances.append(Instance(InstanceId(f"i{i}"), BlockName(f"b{i}"), RegionId(f"r{i}"), {}, {}))
         return InstanceId(f"i{i}")

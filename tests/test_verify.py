@@ -243,7 +243,7 @@ ROUTERS = [
     (lambda: in_net(0, root=2), "region a: block a step sum has no net chain"),
     (lambda: in_net(0, colours=(0, 21)), "region a, net chain along x, groups of 3, root 1: uses colours 0, 21"),
     (lambda: in_net(0, colours=(0, 1, 2)), "has 3 colours; 2 are needed"),
-    (lambda: in_net(1, colours=(1,)), "configure a router differently: PE (1, 0), (2, 0), (1, 1) and 1 more, colour 1"),
+    (lambda: in_net(1, colours=(1,)), "root 1: colour 1 E to ramp at PE (1, 0), (3, 0), (1, 1) and 3 more is not in the"),
     (lambda: in_lane(1, 0, colour=2), "region a, net broadcast along x, groups of 3, root 1 and stream sh (h) lane 0"),
     (lambda: in_lane(1, 0, colour=99), "stream sh (h) lane 0: colour 99; usable are 0 to 20"),
     (
@@ -363,7 +363,7 @@ def test_a_narrow_must_find_its_elements_on_the_same_pe() -> None:
         assert (not found) == fits, (layout, found)
 
 
-def test_two_collectives_may_share_a_colour_if_no_step_uses_both() -> None:
+def test_two_collectives_may_share_a_colour_if_one_is_over_before_the_other_starts() -> None:
     """A second chain, for a step of its own, on the colour of the first, at the next switch position."""
     values = dict(block_a().values) | {"part2": tiled(H, "(y0,-) sum:x0"), "h2": tiled(H, "(y0,-)")}
     matmul, reduce = block_a().steps
@@ -373,13 +373,16 @@ def test_two_collectives_may_share_a_colour_if_no_step_uses_both() -> None:
         replace(reduce, id="sum2", ins=("part2",), outs=("h2",), root=0),
     )
     block = replace(block_a(), values=values, steps=(matmul, reduce, *again))
-    chain = replace(GOOD.collectives[0], root=0, colours=(0, 3))
     spread = replace(GOOD.collectives[1], root=0, colours=(4,))
-    program = replace(GOOD, blocks={"a": block, "b": block_b()}, collectives=(*GOOD.collectives, chain, spread))
-    clashes = [str(v) for v in verify(program) if "configure a router differently" in str(v)]
-    assert clashes == []
-    shared = replace(program, collectives=(*GOOD.collectives, chain, replace(spread, colours=(0,))))
-    assert [v for v in verify(shared) if "configure a router differently" in str(v)]
+
+    def clashes(*colours: int) -> list[str]:
+        chain = replace(GOOD.collectives[0], root=0, colours=colours)
+        program = replace(GOOD, blocks={"a": block, "b": block_b()}, collectives=(*GOOD.collectives, chain, spread))
+        return [str(v) for v in verify(program) if "neither is over before the other" in str(v)]
+
+    assert clashes(0, 3) == []  # the first chain is over for whoever has its result
+    (found,) = clashes(2, 3)  # its multicast is not: the end of the line may still listen
+    assert "net broadcast along x, groups of 3, root 1 and region a, net chain along x, groups of 3, root 0" in found
 
 
 def test_streams_need_no_lanes_where_the_value_stays_in_place() -> None:

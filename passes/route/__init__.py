@@ -126,13 +126,13 @@ class _Maker:
 
     def local(self, share: bool) -> dict[RegionId, LocalNets]:
         """The collective nets of every region."""
-        hosted: dict[RegionId, dict[BlockName, Block]] = {r.id: {} for r in self.regions}
+        hosted: dict[RegionId, list[Block]] = {r.id: [] for r in self.regions}
         for instance in self.instances:
-            hosted[instance.region][instance.block] = self.blocks[instance.block]
+            hosted[instance.region].append(self.blocks[instance.block])
         budget = min(self.options.local_colours, self.target.router.colours)
         positions = self.target.router.switch_positions
         return {
-            r.id: local_nets(r, list(hosted[r.id].values()), budget, positions, self.blank[r.rect.wafer].links, share)
+            r.id: local_nets(r, hosted[r.id], budget, positions, self.blank[r.rect.wafer].links, share)
             for r in self.regions
         }
 

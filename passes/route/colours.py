@@ -1,15 +1,14 @@
 """Colours: which colours the collective nets of a region take, as few switch positions shared as the budget allows.
 
 A *thread* is what needs one colour: a slot of a pattern on one class of lines. Threads get a colour each, from 0 up. If
-that takes more than the budget, threads that no step uses together share a colour at different switch positions (the
-steps of a region run one after another, so each PE moves its switches between them). If it is still too much, the two
-sides of a tree round or of a collect become one thread: they meet only at the root, which then hears one after the
-other.
+that takes more than the budget, threads of which one is always over before the other starts (`order.py`) share a colour
+at different switch positions. If it is still too much, the two sides of a tree round or of a collect become one thread:
+they meet only at the root, which then hears one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from wafercc.errors import CompileError
 
-from .patterns import LineNet, Pattern, Use
+from .patterns import LineNet, Pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,9 @@ class Thread:
     line_class: int
     positions: int
     span: int
+
+
+Apart = Callable[[Thread, Thread], bool]
 
 
 class Place(NamedTuple):
@@ -74,14 +76,15 @@ def joined_slots(pattern: Pattern, net: LineNet, *, slim: bool) -> tuple[tuple[i
 def assign(
     region: str,
     threadings: Sequence[Sequence[Threading]],
-    uses: Sequence[set[Use]],
+    apart: Apart,
     budget: int,
     switch_positions: int,
     share: bool,
 ) -> tuple[Sequence[Threading], dict[Thread, Place]]:
     """The threading to use (of those given, the plain first, the slim last) and the place of every thread.
 
-    ``share``: pack as tightly as can be, even where the budget does not ask for it.
+    ``apart``: whether two threads may share a colour. ``share``: pack as tightly as can be, even where the budget does
+    not ask for it.
 
     Raises:
         CompileError: the budget is too small even so, or the router has too few switch positions.
@@ -98,7 +101,7 @@ def assign(
             )
         for alone in (len(threads), budget, 0):
             if alone <= budget and not (share and alone):
-                places = _pack(threads, uses, alone, switch_positions)
+                places = _pack(threads, apart, alone, switch_positions)
                 if colours(places) <= budget and not share:
                     return threading, places
                 if best is None or colours(places) < colours(best[1]):
@@ -118,14 +121,14 @@ def colours(places: Mapping[Thread, Place]) -> int:
 
 
 def _pack(
-    threads: Sequence[Thread], uses: Sequence[set[Use]], alone: int, switch_positions: int
+    threads: Sequence[Thread], apart: Apart, alone: int, switch_positions: int
 ) -> dict[Thread, Place]:
     """First fit, after ``alone`` threads that each begin a colour; if any must share, those of most positions go
     first."""
     tenants: list[list[Thread]] = []
     places: dict[Thread, Place] = {}
     for thread in threads if alone >= len(threads) else sorted(threads, key=lambda t: -t.positions):
-        fits = (k for k, there in enumerate(tenants) if _may_join(thread, there, uses, switch_positions))
+        fits = (k for k, there in enumerate(tenants) if _may_join(thread, there, apart, switch_positions))
         chosen = len(tenants) if len(tenants) < alone else next(fits, len(tenants))
         if chosen == len(tenants):
             tenants.append([])
@@ -134,9 +137,9 @@ def _pack(
     return places
 
 
-def _may_join(thread: Thread, there: Sequence[Thread], uses: Sequence[set[Use]], switch_positions: int) -> bool:
-    together = any(uses[thread.pattern] & uses[t.pattern] for t in there)
-    return not together and thread.positions + sum(t.positions for t in there) <= switch_positions
+def _may_join(thread: Thread, there: Sequence[Thread], apart: Apart, switch_positions: int) -> bool:
+    fits = thread.positions + sum(t.positions for t in there) <= switch_positions
+    return fits and all(apart(thread, t) for t in there)
 
 
 def line_classes(routers: NDArray[np.int64], lines: NDArray[np.int64], most: int) -> int | None:

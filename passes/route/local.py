@@ -16,8 +16,9 @@ from wafercc.errors import CompileError
 from wafercc.ir.block import Block
 from wafercc.ir.program import RAMP, CollectiveNet, Region
 
-from .colours import Threading, assign, colours, joined_slots, line_classes
+from .colours import Thread, Threading, assign, colours, joined_slots, line_classes
 from .lines import Along, Lines, check_alive, lines_of
+from .order import Order
 from .patterns import BACK, FRONT, LineNet, Pattern, line_net, patterns_of
 from .rows import Packed, pack
 
@@ -56,8 +57,16 @@ def local_nets(
         if any(p.along == along for p in patterns):
             lines[along] = lines_of(region, along)
             check_alive(region, lines[along], along, links)
-    threadings = [[_threading(region, lines[p.along], p, slim) for p in patterns] for slim in (False, True)]
-    threading, places = assign(region.id, threadings, list(patterns.values()), budget, switch_positions, share)
+    classes = {along: _classes(region, each) for along, each in lines.items()}
+    threadings = [[_threading(lines[p.along], p, classes[p.along], slim) for p in patterns] for slim in (False, True)]
+    order = Order(blocks, region.id, straight=not any(map(_jogs, lines.values())))
+
+    def apart(one: Thread, other: Thread) -> bool:
+        a, b = patterns[one.pattern], patterns[other.pattern]
+        meet_on_their_line = a.along != b.along or one.line_class == other.line_class
+        return meet_on_their_line and order.apart(a, b)
+
+    threading, places = assign(region.id, threadings, apart, budget, switch_positions, share)
     by_slot = {(t.pattern, t.slot, t.line_class): place for t, place in places.items()}
     nets, rows = [], []
     for i, (pattern, each) in enumerate(zip(patterns, threading, strict=True)):
@@ -73,32 +82,30 @@ def local_nets(
     return LocalNets(tuple(nets), tuple(rows), colours(places))
 
 
-def _threading(region: Region, lines: Lines, pattern: Pattern, slim: bool) -> Threading:
-    """The threads of a pattern, with the least number of classes that keeps its lines apart.
+def _threading(lines: Lines, pattern: Pattern, classes: int, slim: bool) -> Threading:
+    """The threads of a pattern on lines of so many classes."""
+    net = line_net(pattern, lines.length)
+    return Threading(net, *joined_slots(pattern, net, slim=slim), classes)
+
+
+def _classes(region: Region, lines: Lines) -> int:
+    """The least number of classes of lines of which no two meet at a router.
 
     Raises:
         CompileError: no reasonable number does.
     """
-    net = line_net(pattern, lines.length)
-    joined, offset = joined_slots(pattern, net, slim=slim)
     if not _jogs(lines):
-        return Threading(net, joined, offset, 1)
-    routers, owners = [], []
-    for slot in range(net.slots):
-        at = np.flatnonzero((net.outs[slot] != 0).any(axis=0))
-        passing = net.flow[slot][lines.hop_edge] != 0
-        key = (lines.y.astype(np.int64) << 12 | lines.x) * net.slots + joined[slot]
-        hop_key = (lines.hop_y.astype(np.int64) << 12 | lines.hop_x) * net.slots + joined[slot]
-        routers += [key[:, at].ravel(), hop_key[passing]]
-        owners += [np.repeat(np.arange(lines.count), len(at)), lines.hop_line[passing]]
-    classes = line_classes(np.concatenate(routers), np.concatenate(owners), MOST_CLASSES)
+        return 1
+    routers = np.concatenate([(lines.y.astype(np.int64) << 12 | lines.x).ravel(), lines.hop_y << 12 | lines.hop_x])
+    owners = np.concatenate([np.repeat(np.arange(lines.count), lines.length), lines.hop_line])
+    classes = line_classes(routers, owners, MOST_CLASSES)
     if classes is None:
         raise CompileError(
             f"cannot route: its jogs join more than {MOST_CLASSES} neighbouring columns at one router",
             where=f"region {region.id}",
             hint="embed it with a smaller reach",
         )
-    return Threading(net, joined, offset, classes)
+    return classes
 
 
 def _jogs(lines: Lines) -> bool:

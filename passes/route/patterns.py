@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wafercc.errors import CompileError
-from wafercc.ir.block import AllGather, AllReduce, Block, BlockName, ReduceAlgorithm, StepId
+from wafercc.ir.block import AllGather, AllReduce, Block, ReduceAlgorithm
 from wafercc.ir.layout import AxisName, Mesh
 from wafercc.ir.program import RAMP, CollectiveKind
 
 from .lines import Along
 
-Use = tuple[BlockName, StepId]
 Codes = NDArray[np.int32]
 
 # Ports of a PE along a line, before they are turned into sides of its router.
@@ -62,19 +61,21 @@ class LineNet:
         return int((self.outs[slot] != 0).sum(axis=0).max())
 
 
-def patterns_of(blocks: Sequence[Block], region: str) -> dict[Pattern, set[Use]]:
-    """Every pattern the blocks of a region need, in order of first use, with the steps that use it.
+def patterns_of(blocks: Sequence[Block], region: str) -> list[Pattern]:
+    """Every pattern the blocks of a region need, in order of first use.
 
     Raises:
         CompileError: a step's axes are no run of neighbours, or its groups do not fit its line.
     """
-    found: dict[Pattern, set[Use]] = {}
-    for block in blocks:
-        for step in block.steps:
-            if isinstance(step, AllReduce | AllGather):
-                for pattern in step_patterns(step, block.mesh, f"region {region}, block {block.name}, step {step.id}"):
-                    found.setdefault(pattern, set()).add((block.name, step.id))
-    return found
+    return list(
+        dict.fromkeys(
+            pattern
+            for block in blocks
+            for step in block.steps
+            if isinstance(step, AllReduce | AllGather)
+            for pattern in step_patterns(step, block.mesh, f"region {region}, block {block.name}, step {step.id}")
+        )
+    )
 
 
 def step_patterns(step: AllReduce | AllGather, mesh: Mesh, where: str) -> Iterator[Pattern]:

@@ -1,7 +1,7 @@
 """Rule 4, the routers: configuration rebuilt from all nets equals the router table, without clashes, within bounds.
 
-Two nets may meet at a (router, colour) only if they configure it alike there, or if they are collective nets of one
-region that no step uses together: steps run one after another, so the switch moves between them.
+Two nets may meet at a (router, colour) only if they configure it alike there, or if one is over there before the other
+starts, by data dependence (`sharing.py`); the switch moves between them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir.program import RAMP, Fan, Lane, PlacedProgram, RouterTable
-from .collectives import net_name, net_rows, pattern_of, unusable, users
+from ..ir.block import RegionId
+from ..ir.program import RAMP, CollectiveNet, Fan, Lane, PlacedProgram, RouterTable
+from .collectives import net_name, net_rows, unusable
 from .combs import Comb, gate_of, lane_rows
 from .fabric import Ints, Trace, packed, place, ports, trace
 from .fabric import field as column
 from .machine import Machine
 from .regions import sound
+from .sharing import Life
 from .violation import Violation, pes
 
 RULE = 4
@@ -30,11 +32,11 @@ _NET_BITS = 22
 class Nets:
     """All nets with their rebuilt rows; ``net`` and ``line`` say whose each row is.
 
-    ``shares``: net → (its region, the steps that use it), for those that may share a colour with others of the region.
+    ``collective``: net → the collective net it is, for those inside regions.
     """
 
     names: list[str] = field(default_factory=list)
-    shares: dict[int, tuple[str, frozenset[tuple[str, str]]]] = field(default_factory=dict)
+    collective: dict[int, CollectiveNet] = field(default_factory=dict)
     rows: list[Ints] = field(default_factory=list)
     net: list[Ints] = field(default_factory=list)
     line: list[Ints] = field(default_factory=list)
@@ -68,7 +70,7 @@ def check_routers(program: PlacedProgram, machine: Machine) -> Iterator[Violatio
         return  # rule 2 says why; lines of such regions cannot be walked
     nets = rebuilt(program, machine)
     rows, net, line = nets.joined()
-    yield from _clashes(nets, rows, net, line)
+    yield from _clashes(program, nets, rows, net, line)
     table = program.routers
     found = packed(table.wafer, table.y, table.x, table.colour, table.ins, table.outs)
     ordered, wanted = np.sort(found), np.sort(rows)  # numpy's own unique hashes, which takes five times as long
@@ -97,7 +99,6 @@ def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
     """The rows of every net that has a meaning; what has none is reported by the rule that finds it."""
     nets = Nets()
     traces: dict[tuple[str, str], Trace] = {}
-    use = users(program)
     for net in program.collectives:
         if unusable(net, machine):
             continue
@@ -107,8 +108,7 @@ def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
             traces[key] = trace(region, net.along)
         found = net_rows(net, traces[key], region.rect.wafer)
         index = nets.add(net_name(net), found.rows, found.line)
-        steps = use.get(net.region, {}).get(pattern_of(net), set())
-        nets.shares[index] = (net.region, frozenset(steps))
+        nets.collective[index] = net
     combs: dict[Fan, Comb] = {}
     seen: set[tuple[object, ...]] = set()
     for stream in program.streams:
@@ -160,9 +160,9 @@ class _Meetings:
             yield _at(nets.names[i], self.at[which & (self.net == i)], problem)
 
 
-def _clashes(nets: Nets, rows: Ints, net: Ints, line: Ints) -> Iterator[Violation]:
+def _clashes(program: PlacedProgram, nets: Nets, rows: Ints, net: Ints, line: Ints) -> Iterator[Violation]:
     """At one (router, colour): lines of one net never meet, what a net brings there leaves by the same ports, and two
-    nets configure it alike or are never in use together."""
+    nets configure it alike or one is over before the other starts."""
     if not len(rows):
         return
     met = _Meetings.of(rows, net)
@@ -171,24 +171,31 @@ def _clashes(nets: Nets, rows: Ints, net: Ints, line: Ints) -> Iterator[Violatio
     yield from met.named(nets, met.mixed(column(rows, "outs")), crossing)
     # A sum of cubes of the configurations tells groups apart that are not the same set.
     total = np.add.reduceat(((rows[met.order] & 1023) + 1) ** 3, met.start)
+    lines = line[met.order][met.start]
+    lives: dict[RegionId, Life] = {}
     apart = 1
     while (same := met.at[apart:] == met.at[:-apart]).any():
         k = np.flatnonzero(same & (total[apart:] != total[:-apart]))
         pair = (met.net[k] << _NET_BITS) | met.net[k + apart]
         for both in np.unique(pair).tolist():
             a, b = divmod(both, 1 << _NET_BITS)
-            if not _apart(nets, a, b):
+            here = k[pair == both]
+            if not _apart(program, lives, nets, a, b, bool((lines[here] == lines[here + apart]).all())):
                 where = f"{nets.names[a]} and {nets.names[b]}"
-                yield _at(where, met.at[k[pair == both]], "configure a router differently")
+                yield _at(where, met.at[here], "configure a router differently, and neither is over before the other")
         apart += 1
 
 
-def _apart(nets: Nets, a: int, b: int) -> bool:
-    """Whether two nets are collectives of one region that no step uses together."""
-    if a not in nets.shares or b not in nets.shares:
+def _apart(
+    program: PlacedProgram, lives: dict[RegionId, Life], nets: Nets, a: int, b: int, same_line: bool
+) -> bool:
+    """Whether two nets are collectives of one region of which one is over before the other starts."""
+    one, other = nets.collective.get(a), nets.collective.get(b)
+    if one is None or other is None or one.region != other.region:
         return False
-    (region, steps), (other, others) = nets.shares[a], nets.shares[b]
-    return region == other and not steps & others
+    if one.region not in lives:
+        lives[one.region] = Life.of(program, one.region)
+    return lives[one.region].apart(one, other, same_line and one.along == other.along)
 
 
 def _bounds(table: RouterTable, machine: Machine) -> Iterator[Violation]:
