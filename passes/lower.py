@@ -41,7 +41,8 @@ class _Tiles:
             key = f"{weight}#{copies}" if copies else str(weight)
             array = self.numbers(weight)
             tiles = None if array is None else tile(array, tiled, mesh)
-            self.entries[key] = WeightTiles(tiled, mesh, tiles, self.weights.sources[weight].origin or str(weight))
+            origin = self.weights.sources[weight].origin or str(weight)
+            self.entries[key] = WeightTiles(tiled, mesh, tiles, origin, str(weight))
             self.keys[identity] = key
         return self.keys[identity]
 

@@ -243,7 +243,7 @@ ROUTERS = [
     (lambda: in_net(0, root=2), "region a: block a step sum has no net chain"),
     (lambda: in_net(0, colours=(0, 21)), "region a, net chain along x, groups of 3, root 1: uses colours 0, 21"),
     (lambda: in_net(0, colours=(0, 1, 2)), "has 3 colours; 2 are needed"),
-    (lambda: in_net(1, colours=(1,)), "root 1: colour 1 E to ramp at PE (1, 0), (3, 0), (1, 1) and 3 more is not in the"),
+    (lambda: in_net(1, colours=(1,)), "root 1: colour 1 E to ramp at PE (1, 0), (3, 0), (1, 1) and 3 more is not"),
     (lambda: in_lane(1, 0, colour=2), "region a, net broadcast along x, groups of 3, root 1 and stream sh (h) lane 0"),
     (lambda: in_lane(1, 0, colour=99), "stream sh (h) lane 0: colour 99; usable are 0 to 20"),
     (

@@ -191,14 +191,16 @@ class RouterTable:
 class WeightTiles:
     """One weight as its PEs hold it: ``tiles`` has the mesh axes first (1 where replicated), then the tile.
 
-    ``origin`` names the ONNX initialiser. Replicas are declared by the layout: an axis that cuts nothing holds copies.
-    ``tiles`` is None in a weightless program.
+    ``origin`` names the ONNX initialiser. Replicas are declared twofold: in the layout, where an axis that cuts nothing
+    holds copies; and by ``value``, the weight of the graph: entries of one value hold the same numbers, cut differently
+    for different uses. ``tiles`` is None in a weightless program.
     """
 
     tiled: Tiled
     mesh: Mesh
     tiles: NDArray[np.generic] | None
     origin: str
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)

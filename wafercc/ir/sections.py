@@ -85,7 +85,8 @@ def take_apart(program: PlacedProgram) -> Sections:
         shape = None if weight.tiles is None else list(weight.tiles.shape)
         origin = weight.origin
         forms[key] = {
-            "tiled": str(weight.tiled), "mesh": encode(weight.mesh), "origin": origin, "member": member, "shape": shape
+            "tiled": str(weight.tiled), "mesh": encode(weight.mesh), "origin": origin, "value": weight.value,
+            "member": member, "shape": shape,
         }  # fmt: skip
     manifest["weights"] = forms
     return Sections(manifest, arrays, tiles)
@@ -261,7 +262,10 @@ def _weights(decoder: Decoder, forms: Json, tiles: Mapping[str, Array]) -> dict[
             if array.dtype.itemsize != tiled.dtype.numpy.itemsize or list(array.shape) != shape:
                 raise Malformed(where, f"tiles {array.dtype}{list(array.shape)} are not {tiled.dtype}{shape}")
             array = array.view(tiled.dtype.numpy)
-        weights[key] = WeightTiles(tiled, mesh, array, origin)
+        value = as_object(item, where).get("value", "")
+        if not isinstance(value, str):
+            raise Malformed(where, "wanted the name of a graph's weight as its value")
+        weights[key] = WeightTiles(tiled, mesh, array, origin, value)
     return weights
 
 

@@ -10,6 +10,7 @@ from ..ir.program import PlacedProgram, WeightTiles
 from .machine import Machine
 from .ownership import covers, cut_alike, tile_elements
 from .reductions import owed_axes, together
+from .replicas import check_alike
 from .violation import Violation
 
 RULE = 1
@@ -42,9 +43,17 @@ def check_weights(program: PlacedProgram, machine: Machine) -> Iterator[Violatio
     """Every parameter of every instance is bound to tiles of its layout that cover every element once a replica."""
     for instance in program.instances:
         yield from _bindings(program, instance)
+    sound: dict[str, tuple[str, WeightTiles]] = {}
     for key, weight in program.weights.items():
-        if weight.tiles is not None:
-            yield from _tiles(f"weight {key} ({weight.origin})", weight)
+        if weight.tiles is None:
+            continue
+        where = f"weight {key} ({weight.origin})"
+        wrong = tuple(_tiles(where, weight))
+        yield from wrong
+        if not wrong and weight.value:
+            first, like = sound.setdefault(weight.value, (key, weight))
+            if first != key:
+                yield from check_alike(where, weight, first, like)
 
 
 def _written_before_read(block: Block) -> Iterator[Violation]:
