@@ -78,7 +78,7 @@ def patterns_of(blocks: Sequence[Block], region: str) -> dict[Pattern, set[Use]]
 
 
 def _of_step(step: AllReduce | AllGather, mesh: Mesh, where: str) -> Iterator[Pattern]:
-    along, line, group = _group(mesh, step.axes, where)
+    along, line, group = group_of(mesh, step.axes, where)
     if group == 1:
         return
     root = step.root
@@ -105,7 +105,7 @@ def _of_step(step: AllReduce | AllGather, mesh: Mesh, where: str) -> Iterator[Pa
     yield Pattern(along, "broadcast", group, root)
 
 
-def _group(mesh: Mesh, axes: Sequence[AxisName], where: str) -> tuple[Along, int, int]:
+def group_of(mesh: Mesh, axes: Sequence[AxisName], where: str) -> tuple[Along, int, int]:
     """Direction, line length and group length of a step's axes: all axes of a direction, or its minor ones."""
     chosen = [a for a in mesh.axes if a.name in axes and a.extent > 1]
     if not chosen:
