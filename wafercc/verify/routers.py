@@ -1,7 +1,8 @@
 """Rule 4, the routers: configuration rebuilt from all nets equals the router table, without clashes, within bounds.
 
-Two nets may meet at a (router, colour) only if they configure it alike there, or if they are collective nets of one
-region that no step uses together: steps run one after another, so the switch moves between them.
+Two nets may meet at a (router, colour) only if they configure it alike there, or if they are never in use together and
+the switch moves between them: collective nets of one region that no step uses together, since steps run one after
+another, and streams of which one is over before the other begins, whose positions must stand in that order.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir.program import RAMP, EdgePort, Fan, Lane, PlacedProgram, RouterTable
+from ..ir.program import RAMP, EdgePort, Fan, Lane, PlacedProgram, RouterTable, StreamId
 from .collectives import net_name, net_rows, pattern_of, unusable, users
 from .combs import Comb, comb_of, gate_of, lane_rows
 from .fabric import Ints, Trace, packed, place, ports, trace
 from .fabric import field as column
+from .happens import stream_order
 from .machine import Machine
 from .regions import sound
 from .violation import Violation, pes
@@ -31,10 +33,14 @@ class Nets:
     """All nets with their rebuilt rows; ``net`` and ``line`` say whose each row is.
 
     ``shares``: net → (its region, the steps that use it), for those that may share a colour with others of the region.
+    ``streams``: net → the streams that it carries; ``order``: pairs of streams, the first of which is over before the
+    second begins.
     """
 
     names: list[str] = field(default_factory=list)
     shares: dict[int, tuple[str, frozenset[tuple[str, str]]]] = field(default_factory=dict)
+    streams: dict[int, list[StreamId]] = field(default_factory=dict)
+    order: set[tuple[StreamId, StreamId]] = field(default_factory=set)
     rows: list[Ints] = field(default_factory=list)
     net: list[Ints] = field(default_factory=list)
     line: list[Ints] = field(default_factory=list)
@@ -45,6 +51,12 @@ class Nets:
         self.net.append(np.full(len(rows), len(self.names) - 1))
         self.line.append(line)
         return len(self.names) - 1
+
+    def over_before(self, a: int, b: int) -> bool:
+        """Whether every stream of net a is over before any of net b begins."""
+        if a not in self.streams or b not in self.streams:
+            return False
+        return all((first, then) in self.order for first in self.streams[a] for then in self.streams[b])
 
     def joined(self) -> tuple[Ints, Ints, Ints]:
         """Rows, nets and lines as three arrays."""
@@ -68,8 +80,8 @@ def check_routers(program: PlacedProgram, machine: Machine) -> Iterator[Violatio
         return  # rule 2 says why; lines of such regions cannot be walked
     nets = rebuilt(program, machine)
     rows, net, line = nets.joined()
-    yield from _clashes(nets, rows, net, line)
     table = program.routers
+    yield from _clashes(nets, rows, net, line, table)
     found = packed(table.wafer, table.y, table.x, table.colour, table.ins, table.outs)
     ordered, wanted = np.sort(found), np.sort(rows)  # numpy's own unique hashes, which takes five times as long
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
@@ -95,7 +107,7 @@ def _copies(ordered: Ints, values: Ints) -> Ints:
 
 def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
     """The rows of every net that has a meaning; what has none is reported by the rule that finds it."""
-    nets = Nets()
+    nets = Nets(order=stream_order(program))
     traces: dict[tuple[str, str], Trace] = {}
     use = users(program)
     for net in program.collectives:
@@ -110,16 +122,19 @@ def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
         steps = use.get(net.region, {}).get(pattern_of(net), set())
         nets.shares[index] = (net.region, frozenset(steps))
     combs: dict[Fan, Comb] = {}
-    seen: set[tuple[object, ...]] = set()
+    seen: dict[tuple[object, ...], int] = {}
     for stream in program.streams:
         for i, lane in enumerate(stream.lanes):
             key_of_lane = (lane.source, lane.destination, lane.colour, lane.path.tobytes())
+            if key_of_lane in seen:
+                nets.streams[seen[key_of_lane]].append(stream.id)
             if key_of_lane in seen or not _sound(program, machine, lane):
                 continue
-            seen.add(key_of_lane)
             ends = [_comb(program, combs, end) for end in (lane.source, lane.destination)]
             rows = lane_rows(lane, ends[0], ends[1], gate_of(program, lane.source)[0])
-            nets.add(f"stream {stream.id} ({stream.value}) lane {i}", rows, np.zeros(len(rows), np.int64))
+            index = nets.add(f"stream {stream.id} ({stream.value}) lane {i}", rows, np.zeros(len(rows), np.int64))
+            nets.streams[index] = [stream.id]
+            seen[key_of_lane] = index
     return nets
 
 
@@ -170,9 +185,9 @@ class _Meetings:
             yield _at(nets.names[i], self.at[which & (self.net == i)], problem)
 
 
-def _clashes(nets: Nets, rows: Ints, net: Ints, line: Ints) -> Iterator[Violation]:
+def _clashes(nets: Nets, rows: Ints, net: Ints, line: Ints, table: RouterTable) -> Iterator[Violation]:
     """At one (router, colour): lines of one net never meet, what a net brings there leaves by the same ports, and two
-    nets configure it alike or are never in use together."""
+    nets configure it alike or are never in use together; streams in turn have their positions in turn."""
     if not len(rows):
         return
     met = _Meetings.of(rows, net)
@@ -180,17 +195,52 @@ def _clashes(nets: Nets, rows: Ints, net: Ints, line: Ints) -> Iterator[Violatio
     crossing = "crosses itself: words would leave by different ports"
     yield from met.named(nets, met.mixed(column(rows, "outs")), crossing)
     # A sum of cubes of the configurations tells groups apart that are not the same set.
-    total = np.add.reduceat(((rows[met.order] & 1023) + 1) ** 3, met.start)
+    total = np.add.reduceat(_cubes(rows[met.order]), met.start)
+    count = np.diff(met.start, append=len(rows))
+    earlier, settled = np.zeros(len(count), np.int64), np.ones(len(count), bool)
     apart = 1
     while (same := met.at[apart:] == met.at[:-apart]).any():
-        k = np.flatnonzero(same & (total[apart:] != total[:-apart]))
+        k = np.flatnonzero(same)
         pair = (met.net[k] << _NET_BITS) | met.net[k + apart]
         for both in np.unique(pair).tolist():
             a, b = divmod(both, 1 << _NET_BITS)
-            if not _apart(nets, a, b):
-                where = f"{nets.names[a]} and {nets.names[b]}"
-                yield _at(where, met.at[k[pair == both]], "configure a router differently")
+            here = k[pair == both]
+            if nets.over_before(a, b):
+                earlier[here + apart] += count[here]
+            elif nets.over_before(b, a):
+                earlier[here] += count[here + apart]
+            else:
+                settled[here] = settled[here + apart] = False
+                differ = here[total[here] != total[here + apart]]
+                if len(differ) and not _apart(nets, a, b):
+                    where = f"{nets.names[a]} and {nets.names[b]}"
+                    yield _at(where, met.at[differ], "configure a router differently")
         apart += 1
+    yield from _turns(nets, met, total, count, np.where(settled, earlier, -1), table)
+
+
+def _turns(
+    nets: Nets, met: _Meetings, total: Ints, count: Ints, earlier: Ints, table: RouterTable
+) -> Iterator[Violation]:
+    """Where streams use a (router, colour) in turn, each finds its own switch positions after the ``earlier`` ones."""
+    found = packed(table.wafer, table.y, table.x, table.colour, table.ins, table.outs)
+    at = place(found)
+    if (at[1:] < at[:-1]).any():
+        return  # out of order, as is reported
+    new = np.diff(met.at, prepend=-1) > 0
+    wanted = np.add.reduceat(count, np.flatnonzero(new))[np.cumsum(new) - 1]
+    first = np.searchsorted(at, met.at, "left")
+    check = (earlier >= 0) & (wanted > count) & (np.searchsorted(at, met.at, "right") - first == wanted)
+    sums = np.concatenate([[0], np.cumsum(_cubes(found))])
+    begin = np.where(check, first + earlier, 0)
+    wrong = check & (sums[begin + np.where(check, count, 0)] - sums[begin] != total)
+    yield from met.named(nets, wrong, "its switch positions do not stand in the order in which streams pass")
+
+
+def _cubes(rows: Ints) -> Ints:
+    """A number for each configuration, such that sums of few of them tell sets apart."""
+    found: Ints = ((rows & 1023) + 1) ** 3
+    return found
 
 
 def _apart(nets: Nets, a: int, b: int) -> bool:
