@@ -43,12 +43,13 @@ class Scene:
     local: Mapping[RegionId, int]
     laid: Mapping[Group, Sequence[Laid]]
 
-    def blockade(self, group: Group, pairs: Sequence[Pair]) -> Blockade:
+    def blockade(self, group: Group, pairs: Sequence[Pair], ports: IntArray) -> Blockade:
         """Why no lane over one of these pairs of ends (the shortest first) finds a way."""
+        if not pairs and not self.sheet.alive(ports[:, 2], ports[:, 1]).any():
+            return Blockade("no live router has a port to the host", group.regions, "use another defect map")
         if not pairs:
-            live = "live routers with a port to the host" if not group.regions else "its combs"
-            text = f"none of {live} can be used: ports are dead, or combs need more switch positions than "
-            return Blockade(f"{text}{self.sheet.positions}", group.regions, "raise router.switch_positions")
+            text = f"none of its combs does with {self.sheet.positions} switch positions at a router, off its port"
+            return Blockade(text, group.regions, "raise router.switch_positions")
         pair = next((p for p in pairs if p.allowed(self.sheet)), None)
         return self._at_ends(group, pairs[0]) if pair is None else self._between(group, pair)
 

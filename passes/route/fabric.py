@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from wafercc.ir.program import EAST, NORTH, SOUTH, WEST, IntArray
 from wafercc.silicon import DefectMap
 
-from .sweep import WALL, Prices, shut_in, spread, walk
+from .sweep import WALL, Prices, spread, walk
 
 Masks = NDArray[np.uint32]
 ALL = np.uint32(0xFFFFFFFF)
@@ -168,14 +168,15 @@ class Sheet:
     def _around(self, start: tuple[int, int], goal: tuple[int, int], allowed: int, price: Prices | None) -> Way | None:
         """The cheapest of a few colours' paths with any number of bends."""
         near = int(np.bitwise_or(self.taken[start[1], start[0]], self.taken[goal[1], goal[0]]))
-        colours = [c for c in range(31, -1, -1) if (allowed & ~near) >> c & 1]
-        colours = [c for c in colours if not self._shut_in(1 << c, start, goal)][:SEARCHED_COLOURS]
-        for margin in (MARGIN, 4 * MARGIN, max(self.taken.shape)):
-            window = self._window(start, goal, margin)
+        colours = [c for c in range(31, -1, -1) if (allowed & ~near) >> c & 1][:SEARCHED_COLOURS]
+        windows = dict.fromkeys(self._window(start, goal, m) for m in (MARGIN, 4 * MARGIN, max(self.taken.shape)))
+        for i, window in enumerate(windows):
             found = [(self._on(1 << c, start, goal, window, price), c) for c in colours]
             ways = [(way[1], -c, Way(way[0], c)) for way, c in found if way is not None]
             if ways:
                 return min(ways, key=lambda each: each[:2])[2]
+            if i == 0 and len(windows) > 1 and not self.reached(start, allowed)[goal[1], goal[0]]:
+                return None  # not even by changing colours on the way
         return None
 
     def _on(
@@ -198,10 +199,6 @@ class Sheet:
             return None
         path = walk(distance, cost, links, (at[1], at[0]))
         return path + np.array([left, top], np.int32), int(distance[at])
-
-    def _shut_in(self, colours: int, start: tuple[int, int], goal: tuple[int, int]) -> bool:
-        open_ = (~self.taken & np.uint32(colours)) != 0
-        return shut_in(open_, self.links, start, goal) or shut_in(open_, self.links, goal, start)
 
     def reached(self, start: tuple[int, int], colours: int) -> NDArray[np.bool_]:
         """The routers that can be reached over routers with one of the colours free."""

@@ -35,7 +35,8 @@ from .rows import colours as colours_of
 from .rows import routers
 
 # How often a group may give way. Prices in hops: a router without a free colour, a past conflict there, giving way.
-MOST_YIELDS = 6
+MOST_YIELDS = 3
+OFFERS = 3  # pairs of ends that a group bargains for
 FULL = 8
 CONFLICT = 4
 YIELD = 64
@@ -153,7 +154,7 @@ class Negotiation:
         rivals = {
             g: lanes for g, lanes in self.laid.items() if sheet.used is None or not self.precedence.apart(group, g)
         }
-        return Scene(sheet, self.regions, kept, rivals).blockade(group, pairs)
+        return Scene(sheet, self.regions, kept, rivals).blockade(group, pairs, self.weaver.ports)
 
     # --- giving way
 
@@ -170,9 +171,13 @@ class Negotiation:
                     firm.take(each.y, each.x, each.lane.colour)
         cut = self._single(group)
         best: tuple[int, Laid, list[Group]] | None = None
-        for pair in islice(self.weaver.pairs(group, cut, firm), SEARCHES):
-            for way in self._ways(pair, firm):
-                lane = lay(pair, way, cut)
+        for pair in islice(self.weaver.pairs(group, cut, firm), OFFERS):
+            way, colours = self._way(pair, firm)
+            if way is None:
+                continue
+            first = lay(pair, way, cut)
+            for colour in colours:
+                lane = first.on(colour)
                 losers = self._losers(group, lane)
                 price = len(way.path) + pair.start.depth + pair.goal.depth
                 price += sum(YIELD * (1 + self.yields.get(other, 0)) for other in losers)
@@ -189,25 +194,26 @@ class Negotiation:
     def _single(self, group: Group) -> Cut:
         return self.weaver.plans(group)[-1][0]
 
-    def _ways(self, pair: Pair, firm: Sheet) -> list[Way]:
-        """The global route of a lane, on each colour that those who cannot give way leave free there; if there is none,
-        the best route on one colour."""
+    def _way(self, pair: Pair, firm: Sheet) -> tuple[Way | None, list[int]]:
+        """The global route of a lane, and the colours that those who cannot give way leave free there; if they leave
+        none, the best route on one colour."""
         allowed = pair.allowed(firm)
         if not allowed:
-            return []
+            return None, []
         path = np.array([pair.start.at], np.int32)
         if pair.start.at != pair.goal.at:
             full = (~self.open.taken & np.uint32(allowed)) == 0
             price = 1 + CONFLICT * self.history + FULL * full
             route = firm.route(pair.start.at, pair.goal.at, allowed, pair.walls, price)
             if route is None:
-                return []
+                return None, []
             path = route
             allowed &= firm.free(path[:, 1], path[:, 0])
             if not allowed:
                 way = firm.find(pair.start.at, pair.goal.at, pair.allowed(firm), pair.walls, None, price)
-                return [] if way is None else [way]
-        return [Way(path, colour) for colour in range(allowed.bit_length() - 1, -1, -1) if allowed >> colour & 1]
+                return way, [] if way is None else [way.colour]
+        colours = [colour for colour in range(allowed.bit_length() - 1, -1, -1) if allowed >> colour & 1]
+        return Way(path, colours[0]), colours
 
     def _losers(self, group: Group, lane: Laid) -> list[Group]:
         """Who must give way to a lane: those it meets on its colour and may not share with, for want of order or of

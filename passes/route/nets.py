@@ -8,7 +8,7 @@ laid as a whole or not at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -20,7 +20,7 @@ from .ends import End
 from .fabric import Sheet, Way
 from .groups import Group
 from .lanes import Cut, Hook, by_length, hooks, lane_plans, middle, single
-from .rows import Packed, pack
+from .rows import Packed, pack, recolour
 from .sweep import Prices
 
 # Pairs of combs tried with paths of two bends, then with any path; plans of lanes tried; colours one stream may take.
@@ -40,6 +40,11 @@ class Laid:
     rows: Packed
     y: IntArray
     x: IntArray
+
+    def on(self, colour: int) -> Laid:
+        """The same lane on another colour."""
+        rows = recolour(self.rows, colour - self.lane.colour)
+        return replace(self, lane=replace(self.lane, colour=colour), rows=rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +81,7 @@ def _positions(comb: Comb) -> IntArray:
 @dataclass(eq=False)
 class Weaver:
     """Routes groups on one wafer. ``ports``: rows (side, x, y); ``load``: groups at each port so far; ``price`` of
-    routers, where streams have had to give way to one another."""
+    routers, where streams have had to give way to one another; ``known``: plans made so far."""
 
     wafer: int
     ports: IntArray
@@ -84,6 +89,7 @@ class Weaver:
     load: IntArray
     price: Prices | None = None
     comb: Callable[[Region, Fan], Comb] = comb_of
+    known: dict[Group, list[tuple[Cut, ...]]] = field(default_factory=dict)
 
     def route(self, group: Group, sheet: Sheet, plans: Sequence[Sequence[Cut]]) -> list[Laid] | None:
         """The lanes of the first plan that finds a way for all of its lanes, with their colours taken on the sheet."""
@@ -113,6 +119,11 @@ class Weaver:
 
     def plans(self, group: Group) -> list[tuple[Cut, ...]]:
         """The best plan, then ever fewer lanes the same way, then the others; one lane comes last."""
+        if group not in self.known:
+            self.known[group] = self._plans(group)
+        return self.known[group]
+
+    def _plans(self, group: Group) -> list[tuple[Cut, ...]]:
         if group.source is None or group.destination is None:
             return [HOST_LANE]
         plans = lane_plans(group.source, group.destination, self.max_lanes)

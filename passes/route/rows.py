@@ -37,6 +37,11 @@ def colours(rows: Packed) -> IntArray:
     return ((rows >> _COLOUR) & 31).astype(np.int32)
 
 
+def recolour(rows: Packed, change: int) -> Packed:
+    """The same rows on a colour that many higher."""
+    return rows + (change << _COLOUR)
+
+
 def settle(rows: Packed, rank: IntArray) -> Packed:
     """The same rows sorted; the positions of each (router, colour) counted from 0 without gaps, those of nets of lower
     ``rank`` (by net) first."""

@@ -17,7 +17,6 @@ from wafercc.ir.program import EAST, NORTH, SOUTH, WEST, IntArray
 Prices = NDArray[np.int64]
 Links = Mapping[int, NDArray[np.bool_]]
 WALL = 1 << 40
-NEARBY = 40
 
 # Side by which a step leaves, and the step (x, y).
 _STEPS = ((EAST, (1, 0)), (SOUTH, (0, 1)), (WEST, (-1, 0)), (NORTH, (0, -1)))
@@ -50,29 +49,6 @@ def _run(price: Prices, links: Links, side: int) -> Prices:
     step[:, 1:] += np.where(_facing(links[side].astype(np.int64), side)[:, :-1] > 0, 0, WALL)
     step[:, 0] = 0
     return np.cumsum(step, axis=1)
-
-
-def shut_in(open_: NDArray[np.bool_], links: Links, start: tuple[int, int], goal: tuple[int, int]) -> bool:
-    """Whether the open routers around a start end within a few hops, short of the goal: a quick no, not a yes."""
-    height, width = open_.shape
-    fresh = open_.copy()
-    fresh[start[1], start[0]] = False
-    y, x = np.array([start[1]]), np.array([start[0]])
-    for _ in range(NEARBY):
-        found = []
-        for side, (dx, dy) in _STEPS:
-            leads = links[side][y, x]
-            v, u = y[leads] + dy, x[leads] + dx
-            inside = (v >= 0) & (v < height) & (u >= 0) & (u < width)
-            v, u = v[inside], u[inside]
-            new = fresh[v, u]
-            v, u = v[new], u[new]
-            fresh[v, u] = False
-            found.append((v, u))
-        y, x = (np.concatenate(each) for each in zip(*found, strict=True))
-        if not y.size:
-            return bool(fresh[goal[1], goal[0]])
-    return False
 
 
 def walk(cost: Prices, price: Prices, links: Links, goal: tuple[int, int]) -> IntArray:
