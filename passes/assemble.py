@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
 from wafercc.ir.block import BlockName, Instance
@@ -70,6 +70,10 @@ def assemble(
                 "baseline": report.baseline,
                 "bound": report.bound,
                 "solver": report.solver,
+            },
+            "routing": {
+                "colours": {region: asdict(budget) for region, budget in mapped.routing.budget.items()},
+                "yields": mapped.routing.yields,
             },
         },
         graph_text=print_graph(graph),

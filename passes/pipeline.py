@@ -3,21 +3,24 @@
     model.onnx - importer -> Graph - rewrites -> Graph - partition, size, layout -> blocks - place -> Placement
                - embed -> Embedding - route -> Routing - schedule, lower -> PlacedProgram
 
-Where defects leave too little room, or nets too few colours, the next smaller size plan is tried: first with straight
-columns only, which leave most colours free, then with jogs. The first refusal is the answer if none works.
+Where nets find too few colours, placement is retried with more room between regions. Where that fails, or defects
+leave too little room, the next smaller size plan is tried: first with straight columns only, which leave most colours
+free, then with jogs. The first refusal is the answer if none works.
 """
 
 from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
 from wafercc.errors import CompileError, DoesNotFit
 from wafercc.importer import Binding, Imported, import_model
+from wafercc.ir.block import RegionId
 from wafercc.ir.partition import Partition
 from wafercc.ir.program import PlacedProgram, Transfer
 from wafercc.ir.weights import Weights
@@ -33,6 +36,7 @@ from .partition import MakePartition
 from .place import Place
 from .place.request import place_request
 from .rewrite import STANDARD, refuse_unknown
+from .room import with_room
 from .route import Route
 from .schedule import order_tasks
 from .size import Size, SizePlan
@@ -78,7 +82,8 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
     plans = list(size(partition, machine.target, live))
     for reach, plan in itertools.product((0, REACH), plans):
         try:
-            mapped = carry_through(partition, plan, reach, size, rewritten.weights, options, machine)
+            carry = partial(carry_through, partition, plan, reach, size, rewritten.weights, options, machine)
+            mapped = with_room(carry)
         except CompileError as problem:
             refusal = refusal or problem
             continue
@@ -97,11 +102,12 @@ def carry_through(
     weights: Weights,
     options: Options,
     machine: Machine,
+    margin: Mapping[RegionId, int],
 ) -> Mapped:
-    """Place, embed, lay out and route one size plan."""
+    """Place, embed, lay out and route one size plan; ``margin``: rows and columns to keep free beside regions."""
     target, defects = machine.target, machine.defects
     request = place_request(partition, plan)
-    placement = Place(seed=options.seed, reach=reach)(request, target, defects)
+    placement = Place(seed=options.seed, reach=reach, margin=margin)(request, target, defects)
     embedding = Embed(reach)(placement, defects)
     regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)
     blocks = size.solve(partition, plan, target)

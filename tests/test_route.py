@@ -72,7 +72,7 @@ def test_equal_patterns_share_their_colours() -> None:
     world.box(0, 0, Mesh.of([4], [6]), {}, [reduce("x0", 2, id_="a"), reduce("x0", 2, id_="b")])
     routing = world.route()
     assert [n.kind for n in routing.collectives] == ["chain", "broadcast"]
-    assert routing.local_colours == {"r0": 3}
+    assert routing.budget["r0"].local == 3
 
 
 def test_major_axes_alone_are_no_line() -> None:
@@ -108,7 +108,7 @@ def test_a_small_budget_makes_steps_share_colours_by_switch_position() -> None:
     world = World(load("mesh:20x20"))
     world.box(2, 2, Mesh.of([5], [7]), {}, STEPS["both ways"])
     wide, tight = world.route(), world.route(local_colours=5)
-    assert wide.local_colours["r0"] == 8 and tight.local_colours["r0"] <= 5
+    assert wide.budget["r0"].local == 8 and tight.budget["r0"].local <= 5
     assert tight.routers.position.max() > 0
     check(world, tight)
 
@@ -117,7 +117,7 @@ def test_both_sides_of_a_tree_share_a_colour_before_it_is_refused() -> None:
     world = World(load("mesh:20x20"))
     world.box(2, 2, Mesh.of([5], [16]), {}, [reduce("x0", 7, TREE), gather("y0", 2)])
     wide, tight = world.route(), world.route(local_colours=6)
-    assert (wide.local_colours["r0"], tight.local_colours["r0"]) == (11, 6)
+    assert (wide.budget["r0"].local, tight.budget["r0"].local) == (11, 6)
     assert all(len(set(net.colours)) == 1 for net in tight.collectives if net.kind in ("tree", "collect"))
     check(world, tight)
 
@@ -290,7 +290,11 @@ def test_exhausted_colours_are_reported_with_router_and_count() -> None:
     b = world.box(20, 8, Mesh.of([4], [5]), values)
     for _ in range(22):
         world.stream(a, b)
-    with pytest.raises(CompileError, match=r"cannot route: 0 of 21 colours are free .* already has 21 in use"):
+    with pytest.raises(
+        CompileError,
+        match=r"cannot route: 0 of 21 colours are free on all 16 routers of its comb in region r0, columns 2 to 5, "
+        r"rows 8 to 11, whose collectives keep 0, so that 21 are left; 22 nets must cross it: this one, stream s0, ",
+    ):
         world.route(max_lanes=1)
 
 

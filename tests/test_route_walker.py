@@ -29,6 +29,7 @@ from wafercc.ir.program import (
     Rect,
     Region,
     RouterTable,
+    Stream,
     StreamId,
 )
 from wafercc.ir.routing import Routing, StreamDemand
@@ -59,7 +60,7 @@ class Walker:
     def outs(self, at: PE, colour: int, port: int, name: str | None) -> int:
         """Where a word that enters by a port goes on: by the row of the named net, else by the only one there is."""
         rows = [(outs, net) for ins, outs, net in self.rows.get((*at, colour), []) if ins & port]
-        own = [outs for outs, net in rows if self.nets[net] == name]
+        own = [outs for outs, net in rows if name and self.nets[net].split(" (")[0] == name]
         found = own or [outs for outs, _ in rows]
         assert len(set(found)) == 1, f"colour {colour} at {at} from port {port}: {found}"
         return found[0]
@@ -159,7 +160,15 @@ class World:
         ys = y + np.arange(mesh.rows)[:, None] + np.zeros((1, mesh.columns), int)
         return self.region(xs, ys, mesh, values, steps)
 
-    def stream(self, source: InstanceId | None, destination: InstanceId | None, name: str = "v") -> StreamId:
+    def stream(
+        self,
+        source: InstanceId | None,
+        destination: InstanceId | None,
+        name: str = "v",
+        then: str = "",
+        state: bool = False,
+    ) -> StreamId:
+        """A stream of a value; into a value of another name with ``then``."""
         i = len(self.demands)
         end = source or destination
         kind = (
@@ -167,8 +176,8 @@ class World:
             if end
             else TensorType(DType.F32, (4,))
         )
-        ends = [None if e is None else (e, LocalName(name)) for e in (source, destination)]
-        self.demands.append(StreamDemand(StreamId(f"s{i}"), ValueName(name), kind, ends[0], ends[1]))
+        ends = [None if e is None else (e, LocalName(n)) for e, n in ((source, name), (destination, then or name))]
+        self.demands.append(StreamDemand(StreamId(f"s{i}"), ValueName(name), kind, ends[0], ends[1], state))
         return StreamId(f"s{i}")
 
     def route(self, **options: int) -> Routing:
@@ -212,9 +221,10 @@ def check_streams(world: World, routing: Routing) -> None:
     walker = Walker(routing.routers)
     by_id = {r.id: r for r in world.regions}
     for stream in routing.streams:
+        name = _net_of(world, stream)
         for lane in stream.lanes:
             _check_path(world, lane)
-            heard = _heard(walker, by_id, lane)
+            heard = _heard(walker, by_id, lane, name)
             if isinstance(lane.destination, Fan):
                 region = by_id[lane.destination.region]
                 wanted = {(at(region, *pe), RAMP) for pe in teeth_of(region, lane.destination)}
@@ -228,13 +238,27 @@ def check_streams(world: World, routing: Routing) -> None:
             _check_sent(world, stream.source, stream.lanes)
 
 
-def _heard(walker: Walker, regions: Mapping[RegionId, Region], lane: Lane) -> dict[PE, list[tuple[PE, int]]]:
+def _net_of(world: World, stream: Stream) -> str:
+    """The net that carries a stream: its own, or all the host's with a region."""
+    if (stream.source is None) == (stream.destination is None):
+        return f"stream {stream.id}"
+    kind, end = ("input", stream.destination) if stream.source is None else ("output", stream.source)
+    assert end is not None
+    region, _, _ = world.tiled(end)
+    return f"host {kind} of {region.id}"
+
+
+def _heard(
+    walker: Walker, regions: Mapping[RegionId, Region], lane: Lane, name: str
+) -> dict[PE, list[tuple[PE, int]]]:
     """For every PE (or port) that may send on a lane: where its words come out."""
     if isinstance(lane.source, EdgePort):
         start = (lane.source.x, lane.source.y)
-        return {start: walker.walk(start, lane.colour, lane.source.side)}
+        return {start: walker.walk(start, lane.colour, lane.source.side, name)}
     region = regions[lane.source.region]
-    return {at(region, *pe): walker.walk(at(region, *pe), lane.colour) for pe in teeth_of(region, lane.source)}
+    return {
+        at(region, *pe): walker.walk(at(region, *pe), lane.colour, RAMP, name) for pe in teeth_of(region, lane.source)
+    }
 
 
 def _check_path(world: World, lane: Lane) -> None:

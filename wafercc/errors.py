@@ -46,6 +46,14 @@ class DoesNotFit(CompileError):
         super().__init__(message, where=where, hint=hint)
 
 
+class CannotRoute(CompileError):
+    """A net finds no way: ``regions`` are those at the cut that it cannot cross, and may need more room around them."""
+
+    def __init__(self, message: str, *, regions: Sequence[str], where: str = "", hint: str = "") -> None:
+        self.regions = tuple(regions)
+        super().__init__(message, where=where, hint=hint)
+
+
 class TargetError(WaferError):
     """The machine description or the defect map is wrong, or the two do not belong together."""
 

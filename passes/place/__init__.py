@@ -11,7 +11,8 @@ for 8 regions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ...errors import CompileError, DoesNotFit
 from ...ir.block import RegionId
@@ -36,13 +37,15 @@ class Place:
     """Options of the pass; the defaults are what ``wafercc compile`` uses.
 
     ``effort``: deterministic solver time per region (about two seconds a unit); ``rounds``: rounds of single moves;
-    ``reach``: the jog that embedding may use.
+    ``reach``: the jog that embedding may use; ``margin``: live rows and columns to keep free beside regions, inside
+    their rectangles.
     """
 
     seed: int = 0
     effort: float = 0.05
     rounds: int = 4
     reach: int = REACH
+    margin: Mapping[RegionId, int] = field(default_factory=dict)
 
     def __call__(self, request: PlaceRequest, target: Target, defects: DefectMap) -> Placement:
         """Place every region on its wafer.
@@ -57,17 +60,27 @@ class Place:
         rects: dict[RegionId, Rect] = {}
         shapes: dict[RegionId, Shape] = {}
         totals = _Totals()
+        wanted = {r.id: r.shapes for r in request.regions}
         for wafer in sorted({r.wafer for r in request.regions}):
             if wafer >= target.wafers:
                 raise CompileError(f"wafer {wafer} is wanted; the target has {target.wafers}", where="placement")
-            problem = problem_of(request, wafer, target, defects.alive(wafer))
+            problem = problem_of(self._with_margin(request), wafer, target, defects.alive(wafer))
             spots = self._place(problem, target, totals)
             for i, spot in enumerate(spots):
                 rects[problem.ids[i]] = spot.rect(wafer)
-                shapes[problem.ids[i]] = problem.shapes[i][spot.shape]
+                shapes[problem.ids[i]] = wanted[problem.ids[i]][spot.shape]
         order = [r.id for r in request.regions]
         report = PlacementReport(totals.objective / 2, totals.baseline_cycles, totals.bound / 2, str(totals.windows))
         return Placement({i: rects[i] for i in order}, {i: shapes[i] for i in order}, report)
+
+    def _with_margin(self, request: PlaceRequest) -> PlaceRequest:
+        """The same with larger shapes, of regions that are not pinned."""
+        regions = []
+        for region in request.regions:
+            more = 0 if region.id in request.pins else self.margin.get(region.id, 0)
+            shapes = [replace(s, rows=s.rows + more, columns=s.columns + more) for s in region.shapes]
+            regions.append(replace(region, shapes=tuple(shapes)))
+        return replace(request, regions=tuple(regions))
 
     def _place(self, problem: Problem, target: Target, totals: _Totals) -> Spots:
         sites = Sites(problem.alive, self.reach)

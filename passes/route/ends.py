@@ -46,7 +46,7 @@ class End:
     def holds(self, along: Along) -> list[NDArray[np.int64]]:
         """For each value: per row (or column) whether any of its PEs hold a part (1 or 0)."""
         if ("holds", along) not in self._kept:
-            lines = [_lines(_holds(t, self.mesh), self.mesh, along) for t in self.tiled]
+            lines = [_lines(holders(t, self.mesh), self.mesh, along) for t in self.tiled]
             self._kept["holds", along] = [each.astype(np.int64) for each in lines]
         return self._kept["holds", along]
 
@@ -137,7 +137,7 @@ def boundaries(end: End, along: Along, dim: int, gate: int = 0) -> dict[int, int
     return cuts
 
 
-def _holds(tiled: Tiled, mesh: Mesh) -> Bools:
+def holders(tiled: Tiled, mesh: Mesh) -> Bools:
     """Which PEs hold elements of a value, with the mesh axes as dimensions (1 where all are alike)."""
     result: Bools = np.ones((1,) * len(mesh.axes), bool)
     for dim, split in zip(tiled.type.shape, tiled.layout.splits, strict=True):

@@ -2,14 +2,15 @@
 
 Colours in use are a bit mask per router, so one pass over a candidate path answers for all colours at once. Paths with
 at most two bends are tried first, all of them in one go: running OR along the two legs, OR over the columns (or rows)
-between. Where none is free, a breadth-first search on one colour at a time goes around what is in the way, in a window
-that grows.
+between. Where none is free, a search for the cheapest path on one colour at a time goes around what is in the way, in a
+window that grows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from wafercc.ir.program import EAST, NORTH, SOUTH, WEST, IntArray
 from wafercc.silicon import DefectMap
+
+from .sweep import WALL, Prices, spread, walk
 
 Masks = NDArray[np.uint32]
 ALL = np.uint32(0xFFFFFFFF)
@@ -34,33 +37,40 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """One wafer: ``taken[y, x]`` is the mask of colours in use (all bits where the router is dead); links by side."""
+    """One wafer as a net finds it: ``taken[y, x]`` is the mask of colours it may not use (all bits where the router is
+    dead); links by side.
+
+    ``used[colour, y, x]``: switch positions that nets hold which it may share with; None where it shares with none.
+    ``positions``: how many there are.
+    """
 
     taken: Masks
     links: dict[int, NDArray[np.bool_]]
     usable: int
+    positions: int
+    used: NDArray[np.uint8] | None = None
 
     @staticmethod
-    def of(defects: DefectMap, wafer: int, colours: int) -> Sheet:
+    def of(defects: DefectMap, wafer: int, colours: int, positions: int) -> Sheet:
         """A wafer on which nothing is routed yet."""
         taken = np.where(defects.router_alive(wafer), np.uint32(0), ALL)
         links = {side: defects.link_alive(side, wafer) for side in (NORTH, EAST, SOUTH, WEST)}
-        return Sheet(taken, links, (1 << colours) - 1)
+        return Sheet(taken, links, (1 << colours) - 1, positions)
 
     def copy(self) -> Sheet:
-        return Sheet(self.taken.copy(), self.links, self.usable)
+        return replace(self, taken=self.taken.copy())
 
-    def free(self, y: IntArray, x: IntArray) -> int:
-        """The colours free on all of these routers, as a mask."""
-        return self.usable & ~int(np.bitwise_or.reduce(self.taken[y, x]))
+    def free(self, y: IntArray, x: IntArray, positions: IntArray | None = None) -> int:
+        """The colours free on all of these routers, as a mask; ``positions``: how many each needs (one if None)."""
+        free = self.usable & ~int(np.bitwise_or.reduce(self.taken[y, x]))
+        if self.used is not None and positions is not None and free:
+            short = (self.used[:, y, x] + positions > self.positions).any(axis=1)
+            free &= ~sum(1 << int(colour) for colour in np.flatnonzero(short))
+        return free
 
     def take(self, y: IntArray, x: IntArray, colour: int) -> None:
         """Give a colour to these routers' net."""
         self.taken[y, x] |= np.uint32(1 << colour)
-
-    def release(self, y: IntArray, x: IntArray, colour: int) -> None:
-        """Take a colour back from these routers."""
-        self.taken[y, x] &= ~np.uint32(1 << colour)
 
     def alive(self, y: IntArray, x: IntArray) -> NDArray[np.bool_]:
         """Whether these routers work."""
@@ -87,11 +97,34 @@ class Sheet:
         allowed: int,
         walls: Sequence[tuple[IntArray, IntArray]],
         bends: int | None,
+        price: Prices | None = None,
     ) -> Way | None:
         """A short path between two routers (x, y) on one of the allowed colours, not through the walls (lists of y, x).
 
-        ``bends``: 2 for the quick search among paths with at most two bends, None for any.
+        ``bends``: 2 for the quick search among paths with at most two bends, None for any, by the ``price`` of routers.
         """
+        with self._walled(start, goal, walls):
+            return self._around(start, goal, allowed, price) if bends is None else self._bent(start, goal, allowed)
+
+    def route(
+        self,
+        start: tuple[int, int],
+        goal: tuple[int, int],
+        colours: int,
+        walls: Sequence[tuple[IntArray, IntArray]],
+        price: Prices,
+    ) -> IntArray | None:
+        """The cheapest path over routers each of which has one of the colours free, be it another one."""
+        height, width = self.taken.shape
+        with self._walled(start, goal, walls):
+            found = self._on(colours, start, goal, (0, width, 0, height), price)
+        return None if found is None else found[0]
+
+    @contextmanager
+    def _walled(
+        self, start: tuple[int, int], goal: tuple[int, int], walls: Sequence[tuple[IntArray, IntArray]]
+    ) -> Iterator[None]:
+        """Keep paths off some routers (lists of y, x), but for a path's own ends, for a while."""
         kept = [self.taken[y, x] for y, x in walls]
         ends = ((start[1], start[0]), (goal[1], goal[0]))
         own = [self.taken[end] for end in ends]
@@ -100,7 +133,7 @@ class Sheet:
         for end, before in zip(ends, own, strict=True):
             self.taken[end] = before
         try:
-            return self._around(start, goal, allowed) if bends is None else self._bent(start, goal, allowed)
+            yield
         finally:
             for (y, x), before in zip(walls, kept, strict=True):
                 self.taken[y, x] = before
@@ -132,59 +165,46 @@ class Sheet:
         middle = down[2] + top
         return Way(_polyline([start, (start[0], middle), (goal[0], middle), goal]), down[1])
 
-    def _around(self, start: tuple[int, int], goal: tuple[int, int], allowed: int) -> Way | None:
-        """The shortest of a few colours' paths with any number of bends."""
-        best: Way | None = None
+    def _around(self, start: tuple[int, int], goal: tuple[int, int], allowed: int, price: Prices | None) -> Way | None:
+        """The cheapest of a few colours' paths with any number of bends."""
         near = int(np.bitwise_or(self.taken[start[1], start[0]], self.taken[goal[1], goal[0]]))
         colours = [c for c in range(31, -1, -1) if (allowed & ~near) >> c & 1][:SEARCHED_COLOURS]
-        for margin in (MARGIN, 4 * MARGIN, max(self.taken.shape)):
-            for colour in colours:
-                path = self._flood(start, goal, colour, self._window(start, goal, margin))
-                if path is not None and (best is None or len(path) < len(best.path)):
-                    best = Way(path, colour)
-            if best is not None or self._window(start, goal, margin) == (
-                0,
-                self.taken.shape[1],
-                0,
-                self.taken.shape[0],
-            ):
-                return best
-        return best
+        windows = dict.fromkeys(self._window(start, goal, m) for m in (MARGIN, 4 * MARGIN, max(self.taken.shape)))
+        for i, window in enumerate(windows):
+            found = [(self._on(1 << c, start, goal, window, price), c) for c in colours]
+            ways = [(way[1], -c, Way(way[0], c)) for way, c in found if way is not None]
+            if ways:
+                return min(ways, key=lambda each: each[:2])[2]
+            if i == 0 and len(windows) > 1 and not self.reached(start, allowed)[goal[1], goal[0]]:
+                return None  # not even by changing colours on the way
+        return None
 
-    def _flood(
-        self, start: tuple[int, int], goal: tuple[int, int], colour: int, window: tuple[int, int, int, int]
-    ) -> IntArray | None:
-        """A shortest path on one colour inside a window (left, right, top, bottom), breadth first."""
+    def _on(
+        self,
+        colours: int,
+        start: tuple[int, int],
+        goal: tuple[int, int],
+        window: tuple[int, int, int, int],
+        price: Prices | None,
+    ) -> tuple[IntArray, int] | None:
+        """The cheapest path inside a window where each router has one of the colours free, with its price."""
         left, right, top, bottom = window
         view = (slice(top, bottom), slice(left, right))
-        width = right - left
-        open_ = ((self.taken[view] >> np.uint32(colour)) & 1 == 0).ravel()
-        came = np.zeros(open_.size, np.int32)
-        source, sink = ((p[1] - top) * width + p[0] - left for p in (start, goal))
-        open_[source] = False
-        steps = []
-        for side, step in ((EAST, 1), (SOUTH, width), (WEST, -1), (NORTH, -width)):
-            leads = self.links[side][view].copy()
-            line = leads if side in (NORTH, SOUTH) else leads.T
-            line[-1 if side in (EAST, SOUTH) else 0] = False  # nothing leaves the window
-            steps.append((step, leads.ravel()))
-        frontier = np.array([source])
-        while frontier.size and not came[sink]:
-            reached = []
-            for step, leads in steps:
-                there = frontier[leads[frontier]] + step
-                there = there[open_[there]]
-                open_[there] = False
-                came[there] = step
-                reached.append(there)
-            frontier = np.concatenate(reached)
-        if not came[sink]:
+        open_ = (~self.taken[view] & np.uint32(colours)) != 0
+        cost = np.where(open_, 1 if price is None else price[view], WALL)
+        links = {side: alive[view] for side, alive in self.links.items()}
+        distance = spread(cost, links, (start[0] - left, start[1] - top))
+        at = (goal[1] - top, goal[0] - left)
+        if distance[at] >= WALL:
             return None
-        trail = [sink]
-        while trail[-1] != source:
-            trail.append(trail[-1] - int(came[trail[-1]]))
-        at = np.array(trail[::-1])
-        return np.stack([at % width + left, at // width + top], axis=1).astype(np.int32)
+        path = walk(distance, cost, links, (at[1], at[0]))
+        return path + np.array([left, top], np.int32), int(distance[at])
+
+    def reached(self, start: tuple[int, int], colours: int) -> NDArray[np.bool_]:
+        """The routers that can be reached over routers with one of the colours free."""
+        cost = np.where((~self.taken & np.uint32(colours)) != 0, 1, WALL)
+        found: NDArray[np.bool_] = spread(cost, self.links, start) < WALL
+        return found
 
 
 def _bends(

@@ -1,14 +1,15 @@
-"""Nets: streams grouped as the fabric carries them, and the routing of one group on a wafer as it stands.
+"""Nets: the routing of one group on a wafer as it stands.
 
-All that the host sends to one region takes one net, and all that a region sends to the host another: the routers'
-configuration is the same for each, so the values follow one another on it. Every other stream is a group of its own,
-with one net a lane.
+A lane is a comb or port at either end and a path between them, on one colour. Pairs of combs are tried in order of the
+least length a lane over them could have: with paths of two bends first, then with any path. A stream's plan of lanes is
+laid as a whole or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from wafercc.ir.program import EAST, NORTH, SOUTH, WEST, EdgePort, Fan, IntArray
 from .comb import Comb, comb_of
 from .ends import End
 from .fabric import Sheet, Way
-from .lanes import Cut, Hook, by_length, hooks, lane_plans, middle
-from .rows import Packed, pack
+from .groups import Group
+from .lanes import Cut, Hook, by_length, hooks, lane_plans, middle, single
+from .rows import Packed, pack, recolour
+from .sweep import Prices
 
 # Pairs of combs tried with paths of two bends, then with any path; plans of lanes tried; colours one stream may take.
 TRIES = 16
@@ -30,25 +33,6 @@ HOST_LANE = (Cut(words=0),)  # one lane, of which nothing is estimated
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
-    """Streams that share their nets: ``name`` for messages, the ends (None is the host), the wafer."""
-
-    name: str
-    source: End | None
-    destination: End | None
-    wafer: int
-
-    @property
-    def size(self) -> int:
-        """PEs of its regions: the groups that need most room are routed first."""
-        return sum(end.region.xs.size for end in (self.source, self.destination) if end is not None)
-
-    def __str__(self) -> str:
-        ends = ["the host" if e is None else f"region {e.region.id}" for e in (self.source, self.destination)]
-        return f"{self.name} from {ends[0]} to {ends[1]}"
-
-
-@dataclass(frozen=True, eq=False)
 class Laid:
     """A lane with the packed rows (of net 0) of its routers."""
 
@@ -57,107 +41,150 @@ class Laid:
     y: IntArray
     x: IntArray
 
+    def on(self, colour: int) -> Laid:
+        """The same lane on another colour."""
+        rows = recolour(self.rows, colour - self.lane.colour)
+        return replace(self, lane=replace(self.lane, colour=colour), rows=rows)
 
-class Stuck(Exception):
-    """No way for a group on the wafer as it stands; the text says what blocks. Another order may help."""
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Where a lane could start and end, with the combs there (None at a port) and the least length it would have."""
+
+    length: int
+    start: Hook
+    goal: Hook
+    combs: tuple[Comb | None, Comb | None]
+
+    def allowed(self, sheet: Sheet) -> int:
+        """The colours free on all routers of both ends."""
+        allowed = sheet.usable
+        for sends, hook, comb in zip((True, False), (self.start, self.goal), self.combs, strict=True):
+            if comb is None:
+                allowed &= ~int(sheet.taken[hook.at[1], hook.at[0]])
+            else:
+                allowed &= sheet.free(comb.y, comb.x, _positions(comb) if sends else np.ones(len(comb.y), np.int32))
+        return allowed
+
+    @property
+    def walls(self) -> list[tuple[IntArray, IntArray]]:
+        """What its path must not cross: its own combs."""
+        return [(comb.y, comb.x) for comb in self.combs if comb is not None]
+
+
+def _positions(comb: Comb) -> IntArray:
+    """Switch positions that each router of a collecting comb takes."""
+    branches = [((comb.away & side) > 0).astype(np.int32) for side in (NORTH, EAST, SOUTH, WEST)]
+    return sum(branches, comb.pe.astype(np.int32))
 
 
 @dataclass(eq=False)
 class Weaver:
-    """Routes groups on one wafer, one after another. ``ports``: rows (side, x, y); ``load``: groups at each port so
-    far."""
+    """Routes groups on one wafer. ``ports``: rows (side, x, y); ``load``: groups at each port so far; ``price`` of
+    routers, where streams have had to give way to one another; ``known``: plans made so far."""
 
-    sheet: Sheet
     wafer: int
     ports: IntArray
-    switch_positions: int
     max_lanes: int | None
     load: IntArray
+    price: Prices | None = None
     comb: Callable[[Region, Fan], Comb] = comb_of
+    known: dict[Group, list[tuple[Cut, ...]]] = field(default_factory=dict)
 
-    def route(self, group: Group) -> list[Laid]:
-        """Lay a group's lanes and take their colours.
-
-        Raises:
-            Stuck: no number of lanes finds a way; nothing is taken.
-        """
-        blocked: Stuck | None = None
-        for plan in [HOST_LANE] if self._host(group) else self._plans(group):
+    def route(self, group: Group, sheet: Sheet, plans: Sequence[Sequence[Cut]]) -> list[Laid] | None:
+        """The lanes of the first plan that finds a way for all of its lanes, with their colours taken on the sheet."""
+        for plan in plans:
+            before = sheet.taken.copy()
             laid: list[Laid] = []
-            try:
-                for cut in plan:
-                    laid.append(self._lane(group, cut))
-                    self.sheet.take(laid[-1].y, laid[-1].x, laid[-1].lane.colour)
-                    if len({each.lane.colour for each in laid}) > STREAM_COLOURS:
-                        raise Stuck(f"its lanes would take more than {STREAM_COLOURS} colours")
-                self._count_ports(laid)
+            for cut in plan:
+                lane = self._lane(group, cut, sheet)
+                if lane is None:
+                    break
+                laid.append(lane)
+                if len({each.lane.colour for each in laid}) > STREAM_COLOURS:
+                    break
+                sheet.take(lane.y, lane.x, lane.lane.colour)
+            else:
+                self.count_ports(laid, 1)
                 return laid
-            except Stuck as error:
-                blocked = error
-                for each in laid:
-                    self.sheet.release(each.y, each.x, each.lane.colour)
-        assert blocked is not None
-        raise blocked
+            sheet.taken[...] = before
+        return None
 
-    def _count_ports(self, laid: Sequence[Laid]) -> None:
+    def count_ports(self, laid: Sequence[Laid], change: int) -> None:
+        """Lanes come to, or leave, their ports."""
         for each in laid:
             for end in (each.lane.source, each.lane.destination):
                 if isinstance(end, EdgePort):
-                    self.load += (self.ports[:, 1] == end.x) & (self.ports[:, 2] == end.y)
+                    self.load += change * ((self.ports[:, 1] == end.x) & (self.ports[:, 2] == end.y))
 
-    def _host(self, group: Group) -> bool:
-        return group.source is None or group.destination is None
+    def plans(self, group: Group) -> list[tuple[Cut, ...]]:
+        """The best plan, then ever fewer lanes the same way, then the others; one lane comes last."""
+        if group not in self.known:
+            self.known[group] = self._plans(group)
+        return self.known[group]
 
     def _plans(self, group: Group) -> list[tuple[Cut, ...]]:
-        """The best plan, then ever fewer lanes the same way, then the others; one lane comes last."""
-        assert group.source is not None and group.destination is not None
+        if group.source is None or group.destination is None:
+            return [HOST_LANE]
         plans = lane_plans(group.source, group.destination, self.max_lanes)
         if len(plans[0]) == 1:
             return plans[:1]
         fewer = [p for p in plans if p[0].along == plans[0][0].along and p[0].dim == plans[0][0].dim]
         fewer = sorted((p for p in fewer if len(p) <= len(plans[0])), key=lambda p: -len(p))
         others = [p for p in plans if p not in fewer and len(p) > 1]
-        alone = next(p for p in plans if len(p) == 1)
-        return [*[*fewer, *others][: PLANS - 1], alone]
+        return [*[*fewer, *others][: PLANS - 1], single(group.source.tiled)]
 
-    def _lane(self, group: Group, cut: Cut) -> Laid:
+    def pairs(self, group: Group, cut: Cut, sheet: Sheet) -> Iterator[Pair]:
+        """Where a lane of the group could start and end, the shortest first."""
         source, destination = group.source, group.destination
-        sources = self._hooks(source, destination, cut, sends=True)
-        goals = self._hooks(destination, source, cut, sends=False)
-        pairs = by_length(sources, goals)
-        if group.source is None and group.destination is None and len(self.ports) > 1:
-            pairs = [pair for pair in pairs if pair[1].at != pair[2].at]  # in by one port, out by another
-        reasons: list[str] = []
-        laid = self._best(group, cut, pairs[:TRIES], reasons, bends=2)
-        if laid is None:
-            laid = self._best(group, cut, pairs[:SEARCHES], reasons, bends=None)
-        if laid is None:
-            raise Stuck(max(reasons, key=reasons.count) if reasons else "no comb fits the switch positions of a router")
-        return laid
+        sources = self._hooks(source, destination, cut, sheet, sends=True)
+        goals = self._hooks(destination, source, cut, sheet, sends=False)
+        if not sources or not goals:
+            return
+        ends = {end.region.id: end.region for end in (source, destination) if end is not None}
+        for length, start, goal in by_length(sources, goals):
+            if source is None and destination is None and start.at == goal.at and len(self.ports) > 1:
+                continue  # in by one port, out by another
+            first, last = (
+                None if isinstance(hook.end, EdgePort) else self.comb(ends[hook.end.region], hook.end)
+                for hook in (start, goal)
+            )
+            if first is not None and first.source_positions() > sheet.positions:
+                continue
+            if not (_covers(first, goal, start) or _covers(last, start, goal)):
+                yield Pair(length, start, goal, (first, last))
 
-    def _best(
-        self,
-        group: Group,
-        cut: Cut,
-        pairs: Sequence[tuple[int, Hook, Hook]],
-        reasons: list[str],
-        bends: int | None,
-    ) -> Laid | None:
-        """The shortest lane by any of the pairs of hooks, which stand in order of the least they could be."""
+    def _lane(self, group: Group, cut: Cut, sheet: Sheet) -> Laid | None:
+        quick, thorough = (TRIES, 2), (SEARCHES, None)
+        for count, bends in (quick, thorough) if self.price is None else (thorough, quick):
+            laid = self._best(islice(self.pairs(group, cut, sheet), count), cut, sheet, bends)
+            if laid is not None:
+                return laid
+        return None
+
+    def _best(self, pairs: Iterable[Pair], cut: Cut, sheet: Sheet, bends: int | None) -> Laid | None:
+        """The shortest lane by any of the pairs, which stand in order of the least they could be."""
         best: Laid | None = None
         reached = 0
-        for length, start, goal in pairs:
-            if best is not None and reached <= length:
+        for pair in pairs:
+            if best is not None and reached <= pair.length:
                 break
-            combs = [self._comb(group, start), self._comb(group, goal)]
-            way = self._way(start, goal, combs, reasons, bends)
+            way = self._way(pair, sheet, bends)
             if way is not None:
-                actual = start.depth + goal.depth + len(way.path) - 1
+                actual = pair.start.depth + pair.goal.depth + len(way.path) - 1
                 if best is None or actual < reached:
-                    best, reached = _laid(start, goal, combs, way, cut), actual
+                    best, reached = lay(pair, way, cut), actual
         return best
 
-    def _hooks(self, end: End | None, partner: End | None, cut: Cut, *, sends: bool) -> list[Hook]:
+    def _way(self, pair: Pair, sheet: Sheet, bends: int | None) -> Way | None:
+        allowed = pair.allowed(sheet)
+        if not allowed:
+            return None
+        if pair.start.at == pair.goal.at:
+            return Way(np.array([pair.start.at], np.int32), allowed.bit_length() - 1)
+        return sheet.find(pair.start.at, pair.goal.at, allowed, pair.walls, bends, self.price)
+
+    def _hooks(self, end: End | None, partner: End | None, cut: Cut, sheet: Sheet, *, sends: bool) -> list[Hook]:
         if end is not None:
             toward = middle(partner) if partner is not None else self._edge(end)
             within = cut.source if sends else cut.destination
@@ -165,10 +192,8 @@ class Weaver:
         x, y = middle(partner) if partner is not None else (int(self.ports[0, 1]), int(self.ports[0, 2]))
         load = 4 * self.load
         distance = abs(self.ports[:, 1] - x) + abs(self.ports[:, 2] - y) + load
-        alive = self.sheet.alive(self.ports[:, 2], self.ports[:, 1])
+        alive = sheet.alive(self.ports[:, 2], self.ports[:, 1])
         nearest = [int(i) for i in np.argsort(distance, kind="stable") if alive[i]][:NEAR_PORTS]
-        if not nearest:
-            raise Stuck("no live router has a port to the host")
         return [
             Hook((int(px), int(py)), int(load[i]), EdgePort(self.wafer, int(px), int(py), int(side)))
             for i in nearest
@@ -181,61 +206,17 @@ class Weaver:
         nearest = self.ports[(abs(self.ports[:, 1] - x) + abs(self.ports[:, 2] - y)).argmin()]
         return int(nearest[1]), int(nearest[2])
 
-    def _comb(self, group: Group, hook: Hook) -> Comb | None:
-        if isinstance(hook.end, EdgePort):
-            return None
-        ends = {end.region.id: end.region for end in (group.source, group.destination) if end is not None}
-        return self.comb(ends[hook.end.region], hook.end)
 
-    def _way(
-        self, start: Hook, goal: Hook, combs: Sequence[Comb | None], reasons: list[str], bends: int | None
-    ) -> Way | None:
-        """The path between two hooks, or None with the reason noted."""
-        source, _ = combs
-        if source is not None and source.source_positions() > self.switch_positions:
-            return None
-        allowed = self.sheet.usable
-        for hook, comb in zip((start, goal), combs, strict=True):
-            if comb is None:
-                allowed &= ~int(self.sheet.taken[hook.at[1], hook.at[0]])
-                continue
-            allowed &= self.sheet.free(comb.y, comb.x)
-            other = goal if hook is start else start
-            inside = (comb.x == other.at[0]) & (comb.y == other.at[1])
-            if isinstance(other.end, EdgePort) and other.at != hook.at and bool(inside.any()):
-                reasons.append(f"the port at {other.at} lies inside the comb of its own region")
-                return None
-        if not allowed:
-            reasons.append(self._exhausted(combs))
-            return None
-        if start.at == goal.at:
-            return Way(np.array([start.at], np.int32), allowed.bit_length() - 1)
-        walls = [(comb.y, comb.x) for comb in combs if comb is not None]
-        way = self.sheet.find(start.at, goal.at, allowed, walls, bends)
-        if way is None and bends is None:
-            reasons.append(
-                f"no path of live routers from {start.at} to {goal.at} has one colour free "
-                f"of the {allowed.bit_count()} free at both ends"
-            )
-        return way
-
-    def _exhausted(self, combs: Sequence[Comb | None]) -> str:
-        """Which routers have no colour in common any more."""
-        words = []
-        for comb in combs:
-            if comb is not None:
-                used = self.sheet.in_use(comb.y, comb.x)
-                i = int(used.argmax())
-                free = self.sheet.free(comb.y, comb.x).bit_count()
-                words.append(
-                    f"{free} of {self.sheet.usable.bit_count()} colours are free on all {len(comb.x)} routers of its "
-                    f"comb in region {comb.fan.region}, where ({comb.x[i]}, {comb.y[i]}) already has {used[i]} in use"
-                )
-        return "; ".join(words) or "the port's router has no colour left"
+def _covers(comb: Comb | None, other: Hook, own: Hook) -> bool:
+    """Whether the port at the other end lies inside a comb, off its gate."""
+    if comb is None or not isinstance(other.end, EdgePort) or other.at == own.at:
+        return False
+    return bool(((comb.x == other.at[0]) & (comb.y == other.at[1])).any())
 
 
-def _laid(start: Hook, goal: Hook, combs: Sequence[Comb | None], way: Way, cut: Cut) -> Laid:
+def lay(pair: Pair, way: Way, cut: Cut) -> Laid:
     """A lane and its rows: source comb, path, destination comb."""
+    start, goal, combs = pair.start, pair.goal, pair.combs
     path, colour = way
     steps = np.diff(path, axis=0)
     # Index by (dy, dx) + 1; -1 cannot occur on a path of neighbours.

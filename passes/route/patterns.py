@@ -80,7 +80,7 @@ def patterns_of(blocks: Sequence[Block], region: str) -> list[Pattern]:
 
 def step_patterns(step: AllReduce | AllGather, mesh: Mesh, where: str) -> Iterator[Pattern]:
     """The patterns of one step in the order of their use; none if its groups are single PEs."""
-    along, line, group = _group(mesh, step.axes, where)
+    along, line, group = group_of(mesh, step.axes, where)
     if group == 1:
         return
     root = step.root
@@ -107,7 +107,7 @@ def step_patterns(step: AllReduce | AllGather, mesh: Mesh, where: str) -> Iterat
     yield Pattern(along, "broadcast", group, root)
 
 
-def _group(mesh: Mesh, axes: Sequence[AxisName], where: str) -> tuple[Along, int, int]:
+def group_of(mesh: Mesh, axes: Sequence[AxisName], where: str) -> tuple[Along, int, int]:
     """Direction, line length and group length of a step's axes: all axes of a direction, or its minor ones."""
     chosen = [a for a in mesh.axes if a.name in axes and a.extent > 1]
     if not chosen:

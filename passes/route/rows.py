@@ -37,14 +37,27 @@ def colours(rows: Packed) -> IntArray:
     return ((rows >> _COLOUR) & 31).astype(np.int32)
 
 
-def settle(rows: Packed) -> Packed:
-    """The same rows sorted; the positions of each (router, colour) counted from 0 without gaps."""
+def recolour(rows: Packed, change: int) -> Packed:
+    """The same rows on a colour that many higher."""
+    return rows + (change << _COLOUR)
+
+
+def settle(rows: Packed, rank: IntArray) -> Packed:
+    """The same rows sorted; the positions of each (router, colour) counted from 0 without gaps, those of nets of lower
+    ``rank`` (by net) first."""
     rows = np.sort(rows)
     again = np.zeros(len(rows), bool)
     again[1:] = (rows[1:] ^ rows[:-1]) < (1 << _COLOUR)
     at = np.flatnonzero(again)
+    if not len(at):
+        return rows & ~np.int64(7 << _POSITION)
+    several = again.copy()
+    several[:-1] |= again[1:]
+    runs = np.flatnonzero(several)
+    mixed = rows[runs]
+    rows[runs] = mixed[np.lexsort((mixed, rank[mixed & ((1 << _OUTS) - 1)], mixed >> _COLOUR))]
     # The n-th row in a run of repeated places follows n rows of the run: n is its distance from the run's first.
-    start = np.maximum.accumulate(np.where(~again[at - 1], at - 1, 0)) if len(at) else at
+    start = np.maximum.accumulate(np.where(~again[at - 1], at - 1, 0))
     rows &= ~np.int64(7 << _POSITION)
     rows[at] |= (at - start) << _POSITION
     return rows

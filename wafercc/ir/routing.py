@@ -22,30 +22,44 @@ class StreamDemand:
     state: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How the colours of a region's routers are spent: ``local`` ones on its own collectives, at most ``transit`` of
+    one router on streams, and at least ``free`` of one router on nothing."""
+
+    local: int
+    transit: int
+    free: int
+
+
 @dataclass(frozen=True)
 class Routing:
     """Streams with their lanes, the collective nets of every region, and the router configuration that carries both.
 
-    A stream without lanes needs none: both ends are one region that holds the value in one layout. ``local_colours``:
-    colours that each region's collectives use. ``most_colours``: the largest number of colours on any one router.
-    ``rounds``: how many orders were tried until every net found its way.
+    A stream without lanes needs none: both ends are one region that holds the value in one layout. ``budget``: how each
+    region's colours are spent. ``most_colours``: the largest number of colours on any one router. ``yields``: how
+    often nets gave way to one another until every net had its way.
     """
 
     streams: tuple[Stream, ...]
     collectives: tuple[CollectiveNet, ...]
     routers: RouterTable
-    local_colours: Mapping[RegionId, int]
+    budget: Mapping[RegionId, Budget]
     most_colours: int
-    rounds: int = 1
+    yields: int = 0
 
     def __str__(self) -> str:
         hops = sum(len(lane.path) - 1 for stream in self.streams for lane in stream.lanes)
         head = (
             f"routing: {len(self.streams)} streams, {len(self.collectives)} collective nets, "
-            f"{len(self.routers.x)} router rows, at most {self.most_colours} colours on a router, {hops} hops of path"
+            f"{len(self.routers.x)} router rows, at most {self.most_colours} colours on a router, {hops} hops of path, "
+            f"{self.yields} nets gave way"
         )
-        local = [f"  {region}: {n} local colours" for region, n in self.local_colours.items()]
-        return "\n".join([head, *local, *(_line(stream) for stream in self.streams)])
+        spent = [
+            f"  {region}: {b.local} local colours, {b.transit} for streams, {b.free} free"
+            for region, b in self.budget.items()
+        ]
+        return "\n".join([head, *spent, *(_line(stream) for stream in self.streams)])
 
 
 def _line(stream: Stream) -> str:

@@ -1,7 +1,8 @@
 """Rule 4, the routers: configuration rebuilt from all nets equals the router table, without clashes, within bounds.
 
 Two nets may meet at a (router, colour) only if they configure it alike there, or if one is over there before the other
-starts, by data dependence (`sharing.py`); the switch moves between them.
+starts, by data dependence, and the switch moves between them: collective nets of one region (`sharing.py`), and streams
+(`happens.py`), whose positions must stand in that order.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ir.block import RegionId
-from ..ir.program import RAMP, CollectiveNet, Fan, Lane, PlacedProgram, RouterTable
+from ..ir.program import RAMP, CollectiveNet, Fan, Lane, PlacedProgram, RouterTable, StreamId
 from .collectives import net_name, net_rows, unusable
 from .combs import Comb, gate_of, lane_rows
 from .fabric import Ints, Trace, packed, place, ports, trace
 from .fabric import field as column
+from .happens import stream_order
 from .machine import Machine
 from .regions import sound
 from .sharing import Life
@@ -32,11 +34,14 @@ _NET_BITS = 22
 class Nets:
     """All nets with their rebuilt rows; ``net`` and ``line`` say whose each row is.
 
-    ``collective``: net → the collective net it is, for those inside regions.
+    ``collective``: net → the collective net it is, for those inside regions. ``streams``: net → the streams that it
+    carries; ``order``: pairs of streams, the first of which is over before the second begins.
     """
 
     names: list[str] = field(default_factory=list)
     collective: dict[int, CollectiveNet] = field(default_factory=dict)
+    streams: dict[int, list[StreamId]] = field(default_factory=dict)
+    order: set[tuple[StreamId, StreamId]] = field(default_factory=set)
     rows: list[Ints] = field(default_factory=list)
     net: list[Ints] = field(default_factory=list)
     line: list[Ints] = field(default_factory=list)
@@ -47,6 +52,12 @@ class Nets:
         self.net.append(np.full(len(rows), len(self.names) - 1))
         self.line.append(line)
         return len(self.names) - 1
+
+    def over_before(self, a: int, b: int) -> bool:
+        """Whether every stream of net a is over before any of net b begins."""
+        if a not in self.streams or b not in self.streams:
+            return False
+        return all((first, then) in self.order for first in self.streams[a] for then in self.streams[b])
 
     def joined(self) -> tuple[Ints, Ints, Ints]:
         """Rows, nets and lines as three arrays."""
@@ -97,7 +108,7 @@ def _copies(ordered: Ints, values: Ints) -> Ints:
 
 def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
     """The rows of every net that has a meaning; what has none is reported by the rule that finds it."""
-    nets = Nets()
+    nets = Nets(order=stream_order(program))
     traces: dict[tuple[str, str], Trace] = {}
     for net in program.collectives:
         if unusable(net, machine):
@@ -110,14 +121,17 @@ def rebuilt(program: PlacedProgram, machine: Machine) -> Nets:
         index = nets.add(net_name(net), found.rows, found.line)
         nets.collective[index] = net
     combs: dict[Fan, Comb] = {}
-    seen: set[tuple[object, ...]] = set()
+    seen: dict[tuple[object, ...], int] = {}
     for stream in program.streams:
         for i, lane in enumerate(stream.lanes):
+            if lane.net in seen:
+                nets.streams[seen[lane.net]].append(stream.id)
             if lane.net in seen or not sound_lane(program, machine, lane):
                 continue
-            seen.add(lane.net)
             rows = lane_rows(program, lane, combs)
-            nets.add(f"stream {stream.id} ({stream.value}) lane {i}", rows, np.zeros(len(rows), np.int64))
+            index = nets.add(f"stream {stream.id} ({stream.value}) lane {i}", rows, np.zeros(len(rows), np.int64))
+            nets.streams[index] = [stream.id]
+            seen[lane.net] = index
     return nets
 
 
@@ -162,7 +176,7 @@ class _Meetings:
 
 def _clashes(program: PlacedProgram, nets: Nets, rows: Ints, net: Ints, line: Ints) -> Iterator[Violation]:
     """At one (router, colour): lines of one net never meet, what a net brings there leaves by the same ports, and two
-    nets configure it alike or one is over before the other starts."""
+    nets configure it alike or one is over before the other starts; streams in turn have their positions in turn."""
     if not len(rows):
         return
     met = _Meetings.of(rows, net)
@@ -170,20 +184,56 @@ def _clashes(program: PlacedProgram, nets: Nets, rows: Ints, net: Ints, line: In
     crossing = "crosses itself: words would leave by different ports"
     yield from met.named(nets, met.mixed(column(rows, "outs")), crossing)
     # A sum of cubes of the configurations tells groups apart that are not the same set.
-    total = np.add.reduceat(((rows[met.order] & 1023) + 1) ** 3, met.start)
+    total = np.add.reduceat(_cubes(rows[met.order]), met.start)
+    count = np.diff(met.start, append=len(rows))
     lines = line[met.order][met.start]
     lives: dict[RegionId, Life] = {}
+    earlier, settled = np.zeros(len(count), np.int64), np.ones(len(count), bool)
     apart = 1
     while (same := met.at[apart:] == met.at[:-apart]).any():
-        k = np.flatnonzero(same & (total[apart:] != total[:-apart]))
+        k = np.flatnonzero(same)
         pair = (met.net[k] << _NET_BITS) | met.net[k + apart]
         for both in np.unique(pair).tolist():
             a, b = divmod(both, 1 << _NET_BITS)
             here = k[pair == both]
-            if not _apart(program, lives, nets, a, b, bool((lines[here] == lines[here + apart]).all())):
-                where = f"{nets.names[a]} and {nets.names[b]}"
-                yield _at(where, met.at[here], "configure a router differently, and neither is over before the other")
+            if nets.over_before(a, b):
+                earlier[here + apart] += count[here]
+            elif nets.over_before(b, a):
+                earlier[here] += count[here + apart]
+            else:
+                settled[here] = settled[here + apart] = False
+                differ = here[total[here] != total[here + apart]]
+                same_line = bool((lines[differ] == lines[differ + apart]).all())
+                if len(differ) and not _apart(program, lives, nets, a, b, same_line):
+                    where = f"{nets.names[a]} and {nets.names[b]}"
+                    problem = "configure a router differently, and neither is over before the other"
+                    yield _at(where, met.at[differ], problem)
         apart += 1
+    yield from _turns(nets, met, total, count, np.where(settled, earlier, -1), program.routers)
+
+
+def _turns(
+    nets: Nets, met: _Meetings, total: Ints, count: Ints, earlier: Ints, table: RouterTable
+) -> Iterator[Violation]:
+    """Where streams use a (router, colour) in turn, each finds its own switch positions after the ``earlier`` ones."""
+    found = packed(table.wafer, table.y, table.x, table.colour, table.ins, table.outs)
+    at = place(found)
+    if (at[1:] < at[:-1]).any():
+        return  # out of order, as is reported
+    new = np.diff(met.at, prepend=-1) > 0
+    wanted = np.add.reduceat(count, np.flatnonzero(new))[np.cumsum(new) - 1]
+    first = np.searchsorted(at, met.at, "left")
+    check = (earlier >= 0) & (wanted > count) & (np.searchsorted(at, met.at, "right") - first == wanted)
+    sums = np.concatenate([[0], np.cumsum(_cubes(found))])
+    begin = np.where(check, first + earlier, 0)
+    wrong = check & (sums[begin + np.where(check, count, 0)] - sums[begin] != total)
+    yield from met.named(nets, wrong, "its switch positions do not stand in the order in which streams pass")
+
+
+def _cubes(rows: Ints) -> Ints:
+    """A number for each configuration, such that sums of few of them tell sets apart."""
+    found: Ints = ((rows & 1023) + 1) ** 3
+    return found
 
 
 def _apart(
