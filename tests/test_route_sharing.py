@@ -293,7 +293,7 @@ def test_nets_give_way_and_share_until_all_have_their_way() -> None:
     assert violations(placed(world, routing)) == []
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=16, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.sampled_from([6, 8, 10]), st.sampled_from([0.0, 0.01]))
 def test_what_routes_under_pressure_is_legal(seed: int, colours: int, rate: float) -> None:
     world = pressed(seed, colours, rate)

@@ -34,9 +34,9 @@ from .nets import SEARCHES, Laid, Pair, Weaver, lay
 from .rows import colours as colours_of
 from .rows import routers
 
-# How often a group may give way. Prices in hops: a router without a free colour, a past conflict there, giving way.
-MOST_YIELDS = 3
+MOST_YIELDS = 3  # how often a group may give way
 OFFERS = 3  # pairs of ends that a group bargains for
+# Prices, in hops: a router without a free colour, each past conflict at a router, a group's first giving way.
 FULL = 8
 CONFLICT = 4
 YIELD = 64
@@ -100,8 +100,6 @@ class Negotiation:
         passing = in_use - self.base.in_use(y, x)
         return Budget(local, int(passing.max()), int(self.blank.usable.bit_count() - in_use.max()))
 
-    # --- what a group finds
-
     def _with_local(self) -> Sheet:
         """The wafer with the colours of its collectives taken."""
         sheet = self.blank.copy()
@@ -109,7 +107,7 @@ class Negotiation:
             for rows in nets.rows:
                 y, x = routers(rows)
                 colour = colours_of(rows)
-                for c in np.unique(colour):
+                for c in np.flatnonzero(np.bincount(colour)):
                     sheet.take(y[colour == c], x[colour == c], int(c))
         return sheet
 
@@ -133,10 +131,14 @@ class Negotiation:
     def _pack(self, group: Group) -> bool:
         """Pack the collectives of the regions that a group has to do with, or to pass, more tightly; whether that gives
         any colour back."""
-        rects = [region.rect for region in self.regions if region.id in group.regions]
+        ends = [end for end in (group.source, group.destination) if end is not None]
+        rects = [end.region.rect for end in ends]
+        if len(ends) == 1:
+            x, y = self.weaver.nearest_port(ends[0])
+            rects.append(Rect(self.weaver.wafer, x, y, 1, 1))
         gained = False
         for region in self.regions:
-            if region.id not in self.packed and (len(rects) < 2 or _between(region.rect, *rects)):
+            if region.id not in self.packed and (not rects or _between(region.rect, *rects)):
                 self.packed.add(region.id)
                 tight = self.pack(region, True)
                 if tight.colours < self.local[region.id].colours:
@@ -155,8 +157,6 @@ class Negotiation:
             g: lanes for g, lanes in self.laid.items() if sheet.used is None or not self.precedence.apart(group, g)
         }
         return Scene(sheet, self.regions, kept, rivals).blockade(group, pairs, self.weaver.ports)
-
-    # --- giving way
 
     def _bargain(self, group: Group) -> tuple[list[Laid], list[Group]]:
         """One lane for a group, by the way that costs least, and the groups that give way to it.

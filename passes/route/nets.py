@@ -186,7 +186,7 @@ class Weaver:
 
     def _hooks(self, end: End | None, partner: End | None, cut: Cut, sheet: Sheet, *, sends: bool) -> list[Hook]:
         if end is not None:
-            toward = middle(partner) if partner is not None else self._edge(end)
+            toward = middle(partner) if partner is not None else self.nearest_port(end)
             within = cut.source if sends else cut.destination
             return hooks(end, toward, cut.along, within)
         x, y = middle(partner) if partner is not None else (int(self.ports[0, 1]), int(self.ports[0, 2]))
@@ -200,7 +200,7 @@ class Weaver:
             for side, px, py in (self.ports[i],)
         ]
 
-    def _edge(self, end: End) -> tuple[int, int]:
+    def nearest_port(self, end: End) -> tuple[int, int]:
         """The port nearest to a region, as (x, y)."""
         x, y = middle(end)
         nearest = self.ports[(abs(self.ports[:, 1] - x) + abs(self.ports[:, 2] - y)).argmin()]

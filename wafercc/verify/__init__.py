@@ -8,8 +8,8 @@
 3. SRAM per PE, re-derived at every point of the service order, is within the bound and within the plan.
 4. Each input of an instance and each output of the model arrives by exactly one stream, whose lanes share its elements
    out, start at PEs that hold them and reach all PEs that need them, over live links. Router configuration rebuilt from
-   all nets equals the router table: no clash, within colours and switch positions, nothing extra. Each collective step
-   has its nets.
+   all nets equals the router table: no clash (nets that share a colour of a router are in order by data dependence),
+   within colours and switch positions, nothing extra. Each collective step has its nets.
 5. The certificate's ranks rise along everything that may have to wait, so no messages wait for each other in a circle;
    where they do, the circle is told.
 6. The service order runs each task once, after what it depends on.
