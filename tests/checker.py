@@ -69,7 +69,8 @@ def check_hops(e):
     h, inside = e.hops, e.inside(e.hops["wafer"], e.hops["x"], e.hops["y"])
     def named(which, problem):
         for net in np.unique(h["net"][which]):
-            yield f"net {e.nets[net]['name']}: {problem} at {spot(h['at'][which & (h['net'] == net)][0])}"
+            x, y, colour = (h[column][which][h["net"][which] == net][0] for column in ("x", "y", "colour"))
+            yield f"net {e.nets[net]['name']}: {problem} at PE ({x}, {y}), colour {colour}"
     yield from named((h["colour"] < 0) | (h["colour"] >= e.target["router"]["colours"]), "its colour is out of range")
     yield from named(~inside, "it leaves the wafer")
     if not inside.all():
@@ -77,14 +78,14 @@ def check_hops(e):
     alive, columns = e["alive"][h["wafer"], h["y"], h["x"]], ("net", "line", "colour", "order", "x", "y")
     yield from named(alive == 0, "it passes a dead router")
     size = [int(h[column].max(initial=0)) + 4 for column in columns]
-    for side, (dx, dy) in STEP.items():
+    for side, (dx, dy) in STEP.items():  # a port over the edge of the wafer is the host's, and no link
         ahead = ({}, {"order": 1, "x": dx, "y": dy})
         here, there = (np.ravel_multi_index([h[c] + 1 + more.get(c, 0) for c in columns], size) for more in ahead)
-        sends = (h["outs"] & side > 0) & e.inside(h["wafer"], h["x"] + dx, h["y"] + dy)  # beyond the edge is the host
-        takes = (h["ins"] & BACK[side] > 0) & e.inside(h["wafer"], h["x"] - dx, h["y"] - dy)
-        yield from named(sends & (alive & side == 0), "it crosses a dead link")
-        yield from named(sends & ~np.isin(there, here[takes]), "its words meet no hop behind a link")
-        yield from named(takes & ~np.isin(here, there[sends]), "no hop sends the words it takes")
+        sends = np.flatnonzero((h["outs"] & side > 0) & e.inside(h["wafer"], h["x"] + dx, h["y"] + dy))
+        takes = np.flatnonzero((h["ins"] & BACK[side] > 0) & e.inside(h["wafer"], h["x"] - dx, h["y"] - dy))
+        yield from named(sends[alive[sends] & side == 0], "it crosses a dead link")
+        yield from named(sends[~np.isin(there[sends], here[takes])], "its words meet no hop behind a link")
+        yield from named(takes[~np.isin(here[takes], there[sends])], "no hop sends the words it takes")
 
 def check_clashes(e):
     """Nets that meet at a router on one colour configure it alike, or are of one region and no step uses both."""

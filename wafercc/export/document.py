@@ -16,6 +16,7 @@ from ..ir.block import AllGather, AllReduce, Block, Compute, Instance, LocalName
 from ..ir.codec import Json, encode_attr
 from ..ir.dtypes import from_numpy
 from ..ir.graph import TensorType, ValueName
+from ..ir.layout import Tiled
 from ..ir.program import Execute, PlacedProgram, Region, Task, WeightTiles
 from .alive import alive
 from .memory import COLUMNS as MEMORY_COLUMNS
@@ -29,12 +30,15 @@ _ROUTER_COLUMNS = ("wafer", "x", "y", "colour", "position", "ins", "outs", "net"
 
 
 def document(program: PlacedProgram, with_weights: bool) -> tuple[dict[str, Json], Mapping[str, Array]]:
-    """The JSON object and the arrays it names. ``with_weights``: whether the tiles of weights are among them."""
+    """The JSON object and the arrays it names. ``with_weights``: whether the tiles of weights are among them.
+
+    What has an order in the program (signature, regions, instances, streams, schedule) keeps it; the rest is sorted.
+    """
     arrays = Arrays()
     nets = Nets(program, arrays)
     nets.add_collectives()
     streams: dict[str, Json] = {stream.id: nets.stream(stream) for stream in program.streams}
-    blocks: dict[str, Json] = {name: _block(block, nets, arrays) for name, block in program.blocks.items()}
+    blocks: dict[str, Json] = {name: _block(block, nets, arrays) for name, block in sorted(program.blocks.items())}
     memory = timelines(program)
     form: dict[str, Json] = {
         "schema": VERSION,
@@ -47,8 +51,8 @@ def document(program: PlacedProgram, with_weights: bool) -> tuple[dict[str, Json
         "n_past_max": program.past_max,
         "inputs": _signature(program.inputs),
         "outputs": _signature(program.outputs),
-        "states": {str(before): str(after) for before, after in program.states.items()},
-        "id_limits": {str(name): limit for name, limit in program.id_limits.items()},
+        "states": _plain(program.states),
+        "id_limits": _plain(program.id_limits),
         "alive": arrays.put("alive", alive(program.target, program.defects)),
         "regions": {
             region.id: _region(program, i, region, arrays, memory[region.id])
@@ -104,15 +108,17 @@ def _block(block: Block, nets: Nets, arrays: Arrays) -> Json:
         "rows": block.mesh.rows,
         "columns": block.mesh.columns,
         "axes": [{"name": axis.name, "extent": axis.extent, "along": axis.along} for axis in block.mesh.axes],
-        "values": {
-            str(name): cast(Json, tensor_form(tiled, block.mesh, arrays)) for name, tiled in block.values.items()
-        },
+        "values": {str(name): _tensor(tiled, block, arrays) for name, tiled in sorted(block.values.items())},
         "params": list(block.params),
         "inputs": list(block.inputs),
         "outputs": list(block.outputs),
-        "states": {str(before): str(after) for before, after in block.states.items()},
+        "states": _plain(block.states),
         "steps": [_step(block, step, nets) for step in block.steps],
     }
+
+
+def _tensor(tiled: Tiled, block: Block, arrays: Arrays) -> Json:
+    return cast(Json, tensor_form(tiled, block.mesh, arrays))
 
 
 def _step(block: Block, step: Step, nets: Nets) -> Json:
@@ -122,7 +128,7 @@ def _step(block: Block, step: Step, nets: Nets) -> Json:
             op: Json = {
                 "id": step.op.id,
                 "kind": step.op.kind,
-                "attrs": {name: encode_attr(value) for name, value in step.op.attrs.items()},
+                "attrs": {name: encode_attr(value) for name, value in sorted(step.op.attrs.items())},
                 "onnx_node": step.op.source or None,
             }
             return form | {"kind": "compute", "op": op, "phase": str(step.phase), "operands": list(step.ins)}
@@ -152,8 +158,8 @@ def _instance(instance: Instance) -> Json:
     return {
         "block": instance.block,
         "region": instance.region,
-        "weights": {str(name): key for name, key in instance.weights.items()},
-        "bindings": {str(name): str(value) for name, value in instance.bindings.items()},
+        "weights": _plain(instance.weights),
+        "bindings": _plain(instance.bindings),
     }
 
 
@@ -200,10 +206,10 @@ def _signature(types: Mapping[ValueName, TensorType]) -> Json:
 
 
 def _plain(value: Any) -> Json:
-    """JSON sections as they stand; tuples become lists."""
+    """JSON as it stands, with sorted keys; tuples become lists."""
     match value:
         case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): _plain(value[key]) for key in sorted(value)}
         case list() | tuple():
             return [_plain(item) for item in value]
     return cast(Json, value)

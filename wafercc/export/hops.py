@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..ir.block import RegionId
 from ..ir.program import RAMP, CollectiveNet, EdgePort, Fan, Lane, Region
@@ -19,7 +20,7 @@ from .lines import Along, Ints, Lines, Links, lines_of, neighbour_links, opposit
 from .patterns import BACK, FRONT, crossings, pattern_of
 
 COLUMNS = ("line", "order", "x", "y", "colour", "ins", "outs", "messages")
-Rows = Sequence[Ints]  # one array per column, in the order of COLUMNS
+Rows = Sequence[NDArray[np.signedinteger]]  # one array per column, in the order of COLUMNS
 
 
 @dataclass(eq=False)
@@ -140,5 +141,5 @@ def _rows(*columns: Ints | int) -> Rows:
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:
-    empty = np.empty(0, np.int64)
-    return [np.concatenate([empty, *(part[i] for part in parts)]) for i in range(len(COLUMNS))]
+    empty = np.empty(0, np.int32)
+    return [np.concatenate([empty, *(part[i].astype(np.int32) for part in parts)]) for i in range(len(COLUMNS))]

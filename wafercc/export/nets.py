@@ -55,11 +55,11 @@ class Nets:
 
     def hops(self) -> Json:
         """The names of the columns of all hops, nets one after another."""
-        empty = np.empty(0, np.int64)
+        empty = np.empty(0, np.int32)
         columns = {c: np.concatenate([empty, *(rows[i] for rows in self._rows)]) for i, c in enumerate(COLUMNS)}
         counts = np.array([len(rows[0]) for rows in self._rows], np.int64)
-        columns["net"] = np.repeat(np.arange(len(counts)), counts)
-        columns["wafer"] = np.repeat(np.array(self._wafers, np.int64), counts)
+        columns["net"] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        columns["wafer"] = np.repeat(np.array(self._wafers, np.int32), counts)
         return {name: self.arrays.put(f"hops/{name}", column) for name, column in columns.items()}
 
     def _lane(self, stream: Stream, index: int, lane: Lane) -> Json:
