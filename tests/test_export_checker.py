@@ -12,22 +12,29 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import checker
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_random_programs import graphs
 from test_verify import CHANGES, GOOD, row
 from test_verify_compiled import compiled
-from tiny_models import CASES, TinyLlama, program_of, tiny_file
-from two_regions import two_regions
+from tiny_models import CASES, program_of, tiny_file
+from two_regions import H, two_regions
 
 import wafercc
 from wafercc.export import ARRAYS, DOCUMENT, export
+from wafercc.importer import Imported, Source
 from wafercc.ir.block import AllReduce, Compute, step_ins
-from wafercc.ir.program import EdgePort, Execute, Fan, PlacedProgram, Rect, Transfer
+from wafercc.ir.program import EdgePort, Execute, Fan, PlacedProgram, Rect, Stream, Transfer
+from wafercc.passes.machine import find_machine
+from wafercc.passes.options import Options
+from wafercc.passes.pipeline import compile_graph
 from wafercc.silicon import DefectMap
 from wafercc.verify import dangling, verify
 
@@ -60,18 +67,14 @@ def test_the_checker_runs_by_itself(tmp_path: Path) -> None:
 # --- good programs
 
 
-@cache
-def jogged(folder: Path) -> PlacedProgram:
-    """A small decoder among so many dead cores that its regions have to jog."""
-    target, rate = "mesh:32x32", 0.06
-    dead = DefectMap.random(target, core_rate=rate, router_rate=rate / 5, link_rate=rate / 5, seed=1)
-    model = tiny_file(folder, TinyLlama(layers=2, hidden=32, heads=4, kv_heads=2, intermediate=64, vocabulary=64))
-    return wafercc.compile(model, target=target, defects=dead, shapes={"input_ids": (1, 4)}, region=(8, 8)).placed
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("jogged")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> list[PlacedProgram]:
+    """A tiny decoder in two regions on meshes of which a tenth is dead, so that the regions have to jog."""
+    model, target, rate = tiny_file(tmp_path_factory.mktemp("crowded")), "mesh:20x20", 0.1
+    rates = {"core_rate": rate, "router_rate": rate / 5, "link_rate": rate / 5}
+    maps = [DefectMap.random(target, **rates, seed=seed) for seed in range(4)]
+    options = {"target": target, "shapes": {"input_ids": (1, 4)}, "region": (7, 7), "stages": 2}
+    return [wafercc.compile(model, defects=map_, **options).placed for map_ in maps]
 
 
 @pytest.mark.pipeline
@@ -88,16 +91,59 @@ def test_programs_for_every_length_of_the_cache_pass(name: str, seed: int, tmp_p
 
 
 @pytest.mark.pipeline
-def test_programs_in_regions_that_jog_pass(folder: Path, tmp_path: Path) -> None:
-    program = jogged(folder)
-    assert any((np.diff(region.xs, axis=0) != 0).any() for region in program.regions)
-    assert any(net.classes > 1 for net in program.collectives)
-    assert verify(program) == ()
-    assert told(program, tmp_path) == []
+def test_programs_in_regions_that_jog_pass(crowded: list[PlacedProgram], tmp_path: Path) -> None:
+    assert any((np.diff(region.xs, axis=0) != 0).any() for program in crowded for region in program.regions)
+    assert any(net.classes > 1 for program in crowded for net in program.collectives)
+    for program in crowded:
+        assert verify(program) == ()
+        assert told(program, tmp_path) == []
 
 
-def test_the_program_made_by_hand_passes(tmp_path: Path) -> None:
-    assert told(two_regions(), tmp_path) == []
+def in_place() -> PlacedProgram:
+    """The program made by hand with a second instance in region b, which takes the first one's result where it is."""
+    second = replace(GOOD.instances[1], id="ic", bindings={"h": "y", "y": "z"})
+    stays = Stream("in place", "y", H, ("ib", "y"), ("ic", "h"), ())
+    out = Stream("out", "z", H, ("ic", "y"), None, GOOD.streams[2].lanes)
+    return replace(
+        GOOD,
+        instances=(*GOOD.instances, second),
+        streams=(*GOOD.streams, stays, out),
+        order=(*GOOD.order, Transfer("in place"), Execute("ic"), Transfer("out")),
+        outputs={"y": H, "z": H},
+    )
+
+
+def test_programs_made_by_hand_pass(tmp_path: Path) -> None:
+    for program in (two_regions(), in_place()):
+        assert verify(program) == ()
+        assert told(program, tmp_path) == []
+
+
+def test_a_value_that_stays_where_it_is_must_be_held_alike(tmp_path: Path) -> None:
+    streams = (*GOOD.streams[:1], replace(GOOD.streams[1], lanes=()), *GOOD.streams[2:])
+    found = told(replace(GOOD, streams=streams), tmp_path)
+    assert "stream sh: has no lanes, and its ends do not hold it in one place" in found
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(graphs(), st.sampled_from([None, (2, 3), (5, 4), (9, 16)]), st.integers(1, 3), st.integers(0, 3))
+def test_random_programs_pass(made: Any, region: tuple[int, int] | None, stages: int, seed: int) -> None:
+    graph, weights, _ = made
+    stages = min(stages, len(graph.ops))
+    options = Options(
+        target="mesh:36x30",
+        region=region,
+        stages=stages if region else None,
+        defect_rate=0.02 if seed else 0.0,
+        defect_seed=seed,
+    )
+    imported = Imported(graph, weights, (), Source("random.onnx", "test", {}, "", len(graph.ops)))
+    try:
+        program = compile_graph(imported, options, find_machine(options))
+    except wafercc.CompileError:
+        return
+    with TemporaryDirectory() as folder:
+        assert told(program, Path(folder)) == []
 
 
 # --- everything that is changed in the program made by hand, in the verifier's own table
