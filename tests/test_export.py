@@ -21,7 +21,7 @@ from two_regions import two_regions
 
 from wafercc import VerifyError, WaferError
 from wafercc.cli.main import main
-from wafercc.export import ARRAYS, DOCUMENT, check_folder, export, schema
+from wafercc.export import ARRAYS, DOCUMENT, export, schema
 from wafercc.export.combs import comb_of
 from wafercc.export.hops import COLUMNS, Weaver
 from wafercc.export.lines import neighbour_links
@@ -293,26 +293,30 @@ def test_a_former_export_is_replaced_and_anything_else_is_left_alone(tmp_path: P
         export(two_regions(), tmp_path / "file")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "empty", "file", "full"]
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
-    check_folder(tmp_path / "e")
+    (tmp_path / "link").symlink_to(tmp_path / "e")
+    export(replace(two_regions(), model="third"), tmp_path / "link")
+    assert json.loads((tmp_path / "e" / DOCUMENT).read_text())["model"] == "third"
+    assert (tmp_path / "link").is_symlink()
 
 
-@pytest.mark.parametrize("fails", ["write_bytes", "rename"])
+@pytest.mark.parametrize(("fails", "time"), [("mkdir", 1), ("write_text", 1), ("rename", 1), ("rename", 2)])
 def test_a_write_that_fails_leaves_the_former_export_and_no_trace(
-    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fails: str, time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(two_regions(), tmp_path / "e")
     real, calls = getattr(Path, fails), []
 
-    def full(path: Path, *rest: Any) -> Any:
+    def full(path: Path, *rest: Any, **more: Any) -> Any:
         calls.append(path)
-        if len(calls) == 2:
+        if len(calls) == time:
             raise OSError(28, "No space left on device", str(path))
-        return real(path, *rest)
+        return real(path, *rest, **more)
 
     monkeypatch.setattr(Path, fails, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as failure:
         export(replace(two_regions(), model="other"), tmp_path / "e")
     monkeypatch.undo()
+    assert failure.value.filename == str(tmp_path / "e")
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
     assert json.loads((tmp_path / "e" / DOCUMENT).read_text())["model"] == "two"
 
@@ -342,7 +346,7 @@ def test_the_command_exports_and_says_where(tmp_path: Path, capsys: pytest.Captu
     [
         (["two.wafer", "-o", "none/e"], 1, "cannot write: none does not exist"),
         (["two.wafer", "-o", "two.wafer"], 2, "would overwrite what is read"),
-        (["two.wafer", "-o", "."], 1, "the folder holds two.wafer, which is no part of an export"),
+        (["two.wafer", "-o", "."], 1, "an export replaces its folder, and this is the current one"),
         (["none.wafer"], 1, "none.wafer: no such file"),
         ([], 2, "Missing argument 'PROGRAM'"),
     ],

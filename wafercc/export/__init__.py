@@ -8,12 +8,12 @@ when it is complete; equal programs give equal bytes.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -23,13 +23,15 @@ import numpy as np
 from ..errors import WaferError
 from ..ir.codec import Json
 from ..ir.program import PlacedProgram
-from .document import VERSION, document
+from .document import document
 from .tensors import Array
 
 __all__ = ["ARRAYS", "DOCUMENT", "VERSION", "check_folder", "export", "schema"]
 
+VERSION = "1.0"
 DOCUMENT, ARRAYS = "program.json", "arrays.npz"
 _SCHEMA = "schema/program-1.schema.json"
+_NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def schema() -> dict[str, Any]:
@@ -46,62 +48,71 @@ def export(program: PlacedProgram, folder: str | os.PathLike[str], *, weights: b
         WaferError: the folder holds something else than an export.
         OSError: the file system refuses.
     """
-    final = Path(folder)
-    check_folder(final)
+    check_folder(Path(folder))
+    final = Path(folder).resolve()
     form, arrays = document(program, weights)
-    packed = _npz(arrays)
-    digest = hashlib.sha256(packed).hexdigest()
-    listed: dict[str, Json] = {"schema": form.pop("schema"), "arrays": {"file": ARRAYS, "sha256": digest}}
-    text = json.dumps(listed | form, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    content = {DOCUMENT: text.encode(), ARRAYS: packed}
-    _write(final, content)
-    return {name: len(data) for name, data in content.items()}
+    with _whole_folder(final) as draft:
+        _write_arrays(draft / ARRAYS, arrays)
+        with (draft / ARRAYS).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        listed: dict[str, Json] = {"schema": VERSION, "arrays": {"file": ARRAYS, "sha256": digest}}
+        text = json.dumps(listed | form, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        (draft / DOCUMENT).write_text(text, encoding="utf-8")
+        return {name: (draft / name).stat().st_size for name in (DOCUMENT, ARRAYS)}
 
 
 def check_folder(folder: Path) -> None:
     """Hold that an export may take this name: there is nothing yet, or an empty folder, or an export.
 
     Raises:
-        WaferError: something else is there.
+        WaferError: something else is there, or it is the folder that the user is in.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise WaferError("cannot export: it is a file, not a folder", where=str(folder), hint="choose another name")
+    if folder.samefile(Path.cwd()):
+        problem = "cannot export: an export replaces its folder, and this is the current one"
+        raise WaferError(problem, where=str(folder), hint="name a new folder in it, such as ./model.export")
     others = sorted({path.name for path in folder.iterdir()} - {DOCUMENT, ARRAYS})
     if others:
         problem = f"cannot export: the folder holds {others[0]}, which is no part of an export"
         raise WaferError(problem, where=str(folder), hint="choose another or a new folder")
 
 
-def _npz(arrays: Mapping[str, Array]) -> bytes:
-    """The bytes of the npz file; its members carry no time, so equal arrays give equal bytes."""
-    buffer = io.BytesIO()
-    named = {name: arrays[name] for name in sorted(arrays)}
-    np.savez_compressed(buffer, allow_pickle=False, **named)
-    return buffer.getvalue()
+def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an npz file: weights as they are, so that they cost no memory, all else compressed.
+
+    Members are sorted and carry no time, so equal arrays give equal bytes.
+    """
+    with zipfile.ZipFile(path, "w") as file:
+        for name, array in sorted(arrays.items()):
+            member = zipfile.ZipInfo(f"{name}.npy", _NO_TIME)
+            member.compress_type = zipfile.ZIP_STORED if name.startswith("weights/") else zipfile.ZIP_DEFLATED
+            with file.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
-def _write(final: Path, content: Mapping[str, bytes]) -> None:
-    """Write the files beside the final name, then move the folder there: all of it or nothing."""
+@contextmanager
+def _whole_folder(final: Path) -> Iterator[Path]:
+    """A folder that takes its name only when the block has ended well; what was there before goes then, not earlier.
+
+    Raises:
+        OSError: the file system refuses; it names the final folder.
+    """
     draft = final.with_name(f".{final.name}.{os.getpid()}.part")
     former = final.with_name(f".{final.name}.{os.getpid()}.old")
     try:
         draft.mkdir()
-        for name, data in content.items():
-            (draft / name).write_bytes(data)
+        yield draft
         if final.exists():
             final.rename(former)
-        try:
-            draft.rename(final)
-        except OSError:
-            if former.exists():
-                former.rename(final)
-            raise
+        draft.rename(final)
     except BaseException as problem:
+        if former.exists() and not final.exists():
+            former.rename(final)
         shutil.rmtree(draft, ignore_errors=True)
         if isinstance(problem, OSError) and str(problem.filename).startswith(str(draft)):
             problem.filename = str(final)
         raise
-    with suppress(OSError):
-        shutil.rmtree(former)
+    shutil.rmtree(former, ignore_errors=True)

@@ -7,6 +7,7 @@ describes both; schema/program-1.schema.json is the JSON's schema.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -25,7 +26,6 @@ from .nets import Nets
 from .patterns import Pattern, patterns_of
 from .tensors import Array, Arrays, capacity_bytes, part_of, tensor_form, type_form
 
-VERSION = "1.0"
 _ROUTER_COLUMNS = ("wafer", "x", "y", "colour", "position", "ins", "outs", "net")
 
 
@@ -41,7 +41,6 @@ def document(program: PlacedProgram, with_weights: bool) -> tuple[dict[str, Json
     blocks: dict[str, Json] = {name: _block(block, nets, arrays) for name, block in sorted(program.blocks.items())}
     memory = timelines(program)
     form: dict[str, Json] = {
-        "schema": VERSION,
         "model": program.model,
         "versions": _plain(program.versions),
         "options": _plain(program.options),
@@ -169,7 +168,8 @@ def _weight(index: int, weight: WeightTiles, arrays: Arrays, with_weights: bool)
     cut = [axis.name for axis in mesh.axes if axis.name in weight.tiled.layout.cut_axes]
     stored: Json = None
     if weight.tiles is not None:
-        tiles = _nameable(weight.tiles.reshape(-1, *weight.tiles.shape[len(mesh.axes) :]))
+        lead, slots = weight.tiles.shape[: len(mesh.axes)], weight.tiles.shape[len(mesh.axes) :]
+        tiles = _nameable(weight.tiles.reshape(math.prod(lead), *slots))
         if with_weights:
             arrays.members[f"weights/{index}"] = tiles
         stored = {

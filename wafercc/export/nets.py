@@ -73,7 +73,7 @@ class Nets:
         if dim is None:  # all of it: every element of the first dimension, or the one element of a scalar
             dim, lo, hi = (0, 0, upper(stream.type.shape[0])) if stream.type.rank else (None, 0, 1)
         elements = stream.type.elements
-        if dim is not None and dim < stream.type.rank:
+        if dim is not None and 0 <= dim < stream.type.rank:
             elements = elements // max(1, upper(stream.type.shape[dim])) * max(0, hi - lo)
         return {
             "net": self._lanes[key],
