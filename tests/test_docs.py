@@ -16,6 +16,7 @@ import pytest
 from tiny_models import environ
 from two_regions import two_regions
 
+from wafercc.export import schema
 from wafercc.ir import artifact
 from wafercc.models.tiny_llama import TinyLlama
 from wafercc.runtime import report
@@ -94,6 +95,36 @@ def test_the_artifact_page_lists_the_members_and_keys_of_the_file(tmp_path: Path
     arrays = {name[7:-4] for name in members if name.startswith("arrays/")}
     shown = first_cells("docs/artifact.md", "Arrays")
     assert arrays == {f"routers{name}" if name.startswith("-") else name for name in shown}
+
+
+def test_the_export_page_lists_every_key_of_the_schema() -> None:
+    parts, root = schema()["$defs"], schema()["properties"]
+    steps = [step["properties"] for step in parts["block"]["properties"]["steps"]["items"]["oneOf"]]
+    tables = {
+        "The document": [root],
+        "Regions": [parts["region"]["properties"]],
+        "Tensors": [parts["tensor"]["properties"]],
+        "Blocks": [parts["block"]["properties"], dict.fromkeys(step["kind"]["const"] for step in steps)],
+        "Instances and weights": [parts["weight"]["properties"]],
+        "Streams": [parts["stream"]["properties"], parts["stream"]["properties"]["lanes"]["items"]["properties"]],
+        "Nets and hops": [root["hops"]["properties"]],
+        "Router table": [root["routers"]["properties"]],
+        "Schedule and memory": [dict.fromkeys(root["memory_columns"]["const"])],
+    }
+    for title, keys in tables.items():
+        wanted = {key for part in keys for key in part} - {"labels"}
+        assert first_cells("docs/export.md", title) == wanted, title
+
+
+def test_the_export_page_names_every_key_below_its_tables() -> None:
+    def names(node: object) -> set[str]:
+        found = set(node.get("properties", ())) if isinstance(node, dict) else set()
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        return found.union(*map(names, children))
+
+    prose = re.sub(r"```.*?```", "", text("docs/export.md"), flags=re.S)
+    quoted = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose))))
+    assert not names(schema()) - quoted
 
 
 def test_the_design_page_numbers_the_rules_as_the_verifier_does() -> None:

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {"errors", "ir", "targets"},
     "verify": {"errors", "ir"},
     "report": {"errors", "ir"},
+    "export": {"errors", "ir"},
 }
 # The public face: `wafercc/__init__.py`, the Program that users hold, the command, and models, which use it all.
 FACE = {"", "__main__", "program", "cli", "models"}
@@ -124,6 +125,8 @@ def test_every_folder_of_the_package_has_a_layer() -> None:
         ("wafercc.verify.rules", "from ..targets import load"),
         ("wafercc.verify.rules", "from ..runtime.engine import run"),
         ("wafercc.report.tables", "from ..passes.options import Options"),
+        ("wafercc.export.hops", "from ..verify.fabric import trace"),
+        ("wafercc.export.hops", "from ..passes.route.lines import lines_of"),
         ("wafercc.passes.place", "import runtime.engine"),
         ("wafercc.cli.main", "from tests.conftest import golden"),
         ("wafercc.importer.lower", "from ..passes import fold"),

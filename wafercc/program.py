@@ -63,6 +63,25 @@ class Program:
         self.verify()
         return passed(self.placed)
 
+    def export(self, folder: str | PathLike[str], *, weights: bool = False) -> dict[str, int]:
+        """Write the program for other tools: ``program.json`` and ``arrays.npz`` in a folder; docs/export.md has the
+        form. ``weights``: with the tiles of the weights. A former export there is replaced. Returns bytes by file name.
+
+        A program that breaks an invariant is written as well, as long as all its names refer to something.
+
+        Raises:
+            VerifyError: a name refers to nothing, or target and defect map cannot be read.
+            WaferError: the folder holds something else than an export.
+            OSError: the file system refuses.
+        """
+        from .export import export
+        from .verify import dangling
+
+        broken = dangling(self.placed)
+        if broken:
+            raise VerifyError([str(v) for v in broken], where=self.placed.model)
+        return export(self.placed, folder, weights=weights)
+
     def run(
         self, inputs: Mapping[str, np.ndarray], *, entry: str = "main", timing_only: bool = False, **observation: Any
     ) -> Result:

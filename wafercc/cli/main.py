@@ -14,7 +14,7 @@ import click
 
 from .. import __version__
 from ..errors import WaferError
-from . import compile, run, show, targets, verify, viz
+from . import compile, export, run, show, targets, verify, viz
 from .talk import say
 
 
@@ -24,8 +24,9 @@ def app() -> None:
     """Map LLM graphs (ONNX) onto a wafer-scale processor, around its defects, and execute the placed program."""
 
 
-for verb in (compile.command, run.command, show.command, verify.command, viz.command, targets.command):
-    app.add_command(verb)
+VERBS = (compile, run, show, verify, viz, export, targets)
+for verb in VERBS:
+    app.add_command(verb.command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,7 +35,7 @@ from .streams import check_deliveries, check_lanes
 from .values import check_values, check_weights
 from .violation import Rule, Violation
 
-__all__ = ["RULES", "Violation", "passed", "summary", "verify"]
+__all__ = ["RULES", "Violation", "dangling", "passed", "summary", "verify"]
 
 RULES: tuple[Rule, ...] = (
     check_values,
@@ -54,14 +54,20 @@ RULES: tuple[Rule, ...] = (
 
 def verify(program: PlacedProgram) -> tuple[Violation, ...]:
     """Every violation of every rule; empty if the program may run."""
-    try:
-        machine = Machine.of(program.target, program.defects)
-    except (KeyError, TypeError, ValueError) as error:
-        return (Violation(7, "target and defect map", f"cannot be read: {error!r}"),)
-    broken = tuple(check_references(program))
+    broken = dangling(program)
     if broken:
         return broken
+    machine = Machine.of(program.target, program.defects)
     return tuple(violation for rule in RULES for violation in rule(program, machine))
+
+
+def dangling(program: PlacedProgram) -> tuple[Violation, ...]:
+    """What keeps everything else from being derived: an unreadable machine, names that refer to nothing."""
+    try:
+        Machine.of(program.target, program.defects)
+    except (KeyError, TypeError, ValueError) as error:
+        return (Violation(7, "target and defect map", f"cannot be read: {error!r}"),)
+    return tuple(check_references(program))
 
 
 def summary(program: PlacedProgram) -> str:
