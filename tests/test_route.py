@@ -206,7 +206,7 @@ def test_a_region_at_the_edge_may_have_its_gate_at_the_port() -> None:
     a = world.box(0, 0, Mesh.of([16], [16]), {"v": tiled((16, 16), "(y0,x0)")})
     world.stream(None, a)
     world.stream(a, None)
-    routing = world.route()
+    routing = world.route(max_lanes=1)
     assert [len(s.lanes[0].path) for s in routing.streams] == [1, 1]
     check(world, routing)
 
@@ -364,3 +364,14 @@ def test_random_placements_route_legally_or_are_refused(seed: int, count: int, r
         return
     check(world, routing)
     check_table(world, routing)
+
+
+def test_what_leaves_for_the_host_takes_several_ports_where_that_pays() -> None:
+    world = World(load("mesh:40x40"))
+    world.stream(world.box(2, 3, Mesh.of([8], [5]), {"v": tiled((64, 32), "(y0,-)")}), None)
+    routing = world.route()
+    lanes = routing.streams[0].lanes
+    ports = {(lane.destination.x, lane.destination.y) for lane in lanes if isinstance(lane.destination, EdgePort)}
+    assert len(lanes) == len(ports) == 4
+    check(world, routing)
+    assert len(world.route(max_lanes=1).streams[0].lanes) == 1

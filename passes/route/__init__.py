@@ -88,7 +88,8 @@ class Route:
         for wafer in wafers:
             here = tuple(r for r in regions if r.rect.wafer == wafer)
             ports = target.ports()
-            weaver = Weaver(wafer, ports, self.max_lanes, np.zeros(len(ports), np.int32), comb=comb)
+            none = np.zeros(len(ports), np.int32)
+            weaver = Weaver(wafer, ports, self.max_lanes, none, none.copy(), comb=comb)
             done.append(Negotiation(blank[wafer], here, pack, precedence, weaver))
             done[-1].run(g for g in precedence.groups if g.wafer == wafer and not g.in_place)
         return _routing(demands, regions, done, precedence)

@@ -15,7 +15,7 @@ import numpy as np
 
 from wafercc.ir.dtypes import DType
 from wafercc.ir.layout import Tiled
-from wafercc.ir.program import EdgePort, Fan
+from wafercc.ir.program import WEST, EdgePort, Fan
 
 from .ends import End, Within, boundaries, teeth, whole_copies
 from .lines import Along
@@ -106,29 +106,39 @@ def by_length(sources: Sequence[Hook], goals: Sequence[Hook]) -> list[tuple[int,
     return [(int(length[i, j]), sources[i], goals[j]) for i, j in pairs]
 
 
-def lane_plans(source: End, destination: End, max_lanes: int | None) -> list[tuple[Cut, ...]]:
-    """Ways to cut a stream into lanes, the one of least estimated cycles first; one lane is always among them."""
+def lane_plans(
+    source: End, destination: End | Sequence[tuple[int, int]], max_lanes: int | None
+) -> list[tuple[Cut, ...]]:
+    """Ways to cut a stream into lanes, the one of least estimated cycles first; one lane is always among them.
+
+    ``destination``: a region, or the ports (x, y) to the host, the nearest first: a lane each.
+    """
     (tiled,) = source.tiled
     limit = MOST_LANES if max_lanes is None else max_lanes
+    toward = middle(destination) if isinstance(destination, End) else destination[0]
+    if not isinstance(destination, End):
+        limit = min(limit, len(destination))
     plans = [single(source.tiled)]
     for along in DIRECTIONS:
         for dim in range(tiled.type.rank):
-            plans += _cuts(source, destination, along, dim, limit)
+            plans += _cuts(source, destination if isinstance(destination, End) else None, toward, along, dim, limit)
     costs = [_cycles(source, destination, plan) for plan in plans]
     order = sorted(range(len(plans)), key=lambda i: (costs[i], len(plans[i]), i))
     return [plans[i] for i in order]
 
 
-def _cuts(source: End, destination: End, along: Along, dim: int, limit: int) -> Iterator[tuple[Cut, ...]]:
+def _cuts(
+    source: End, destination: End | None, toward: tuple[int, int], along: Along, dim: int, limit: int
+) -> Iterator[tuple[Cut, ...]]:
     """Plans with 2, 4, 8, ... lanes (and the most there can be) along a direction, as even as the boundaries allow."""
     (tiled,) = source.tiled
     extent = tiled.type.shape[dim]
-    theirs = boundaries(destination, along, dim)
-    if not theirs or not isinstance(extent, int):
+    if not isinstance(extent, int):
         return
+    theirs = dict.fromkeys(range(1, extent), 0) if destination is None else boundaries(destination, along, dim)
     lines = source.extent(along)
     copies = whole_copies(source, along)
-    like = _facing(source, destination, along)
+    like = _facing(source, toward, along)
     mine = {} if copies else boundaries(source, along, dim, like)
     common = sorted(theirs if copies else mine.keys() & theirs.keys())
     most = min(limit, len(common) + 1, lines if copies else limit)
@@ -144,19 +154,20 @@ def _cuts(source: End, destination: End, along: Along, dim: int, limit: int) -> 
         from_line = [round(lines * i / (len(edges) - 1)) for i in range(len(edges))]
         if not copies:
             from_line = [0, *(mine[b] for b in chosen), lines]
-        to_line = [0, *(theirs[b] for b in chosen), destination.extent(along)]
+        to_line = [0, *(theirs[b] for b in chosen), 0 if destination is None else destination.extent(along)]
         yield tuple(
             Cut(
                 _words(tiled, hi - lo, extent), dim, lo, hi, along,
-                Within(from_line[i], from_line[i + 1], None if copies else like), Within(to_line[i], to_line[i + 1]),
+                Within(from_line[i], from_line[i + 1], None if copies else like),
+                None if destination is None else Within(to_line[i], to_line[i + 1]),
             )
             for i, (lo, hi) in enumerate(pairwise(edges))
         )  # fmt: skip
 
 
-def _facing(source: End, destination: End, along: Along) -> int:
-    """The source line nearest the middle of the destination."""
-    x, y = middle(destination)
+def _facing(source: End, toward: tuple[int, int], along: Along) -> int:
+    """The source line nearest the other end."""
+    x, y = toward
     lines, here = (source.region.ys[:, 0], y) if along == "y" else (source.region.xs[0], x)
     return int(abs(lines - here).argmin())
 
@@ -173,11 +184,16 @@ def _words(tiled: Tiled, part: int, extent: int) -> int:
     return kind.wavelets(-(-tiled.type.elements * part // max(1, extent)))
 
 
-def _cycles(source: End, destination: End, plan: Sequence[Cut]) -> int:
+def _cycles(source: End, destination: End | Sequence[tuple[int, int]], plan: Sequence[Cut]) -> int:
     """Estimated cycles of a plan: its slowest lane, and the price of having lanes."""
     slowest = 0
     for cut in dict.fromkeys((plan[0], plan[len(plan) // 2], plan[-1])):
-        sources = hooks(source, middle(destination), cut.along, cut.source)
-        goals = hooks(destination, middle(source), cut.along, cut.destination)
+        if isinstance(destination, End):
+            toward = middle(destination)
+            goals = hooks(destination, middle(source), cut.along, cut.destination)
+        else:
+            toward = destination[len(plan) - 1]
+            goals = [Hook(toward, 0, EdgePort(0, *toward, WEST))]
+        sources = hooks(source, toward, cut.along, cut.source)
         slowest = max(slowest, by_length(sources, goals)[0][0])
     return slowest + max(cut.words for cut in plan) + LANE_CYCLES * len(plan)

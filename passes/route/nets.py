@@ -80,22 +80,26 @@ def _positions(comb: Comb) -> IntArray:
 
 @dataclass(eq=False)
 class Weaver:
-    """Routes groups on one wafer. ``ports``: rows (side, x, y); ``load``: groups at each port so far; ``price`` of
+    """Routes groups on one wafer. ``ports``: rows (side, x, y); ``load``: lanes at each port so far;
+    ``busy``: words that other lanes of the plan at hand send through it; ``price`` of
     routers, where streams have had to give way to one another; ``known``: plans made so far."""
 
     wafer: int
     ports: IntArray
     max_lanes: int | None
     load: IntArray
+    busy: IntArray
     price: Prices | None = None
     comb: Callable[[Region, Fan], Comb] = comb_of
     known: dict[Group, list[tuple[Cut, ...]]] = field(default_factory=dict)
 
     def route(self, group: Group, sheet: Sheet, plans: Sequence[Sequence[Cut]]) -> list[Laid] | None:
         """The lanes of the first plan that finds a way for all of its lanes, with their colours taken on the sheet."""
+        found: list[Laid] | None = None
         for plan in plans:
-            before = sheet.taken.copy()
+            before, load = sheet.taken.copy(), self.load.copy()
             laid: list[Laid] = []
+            self.busy[...] = 0
             for cut in plan:
                 lane = self._lane(group, cut, sheet)
                 if lane is None:
@@ -104,18 +108,23 @@ class Weaver:
                 if len({each.lane.colour for each in laid}) > STREAM_COLOURS:
                     break
                 sheet.take(lane.y, lane.x, lane.lane.colour)
+                self.busy += cut.words * self.count_ports([lane], 1)
             else:
-                self.count_ports(laid, 1)
-                return laid
-            sheet.taken[...] = before
-        return None
+                found = laid
+                break
+            sheet.taken[...], self.load[...] = before, load
+        self.busy[...] = 0
+        return found
 
-    def count_ports(self, laid: Sequence[Laid], change: int) -> None:
-        """Lanes come to, or leave, their ports."""
+    def count_ports(self, laid: Sequence[Laid], change: int) -> IntArray:
+        """Lanes come to, or leave, their ports; by how much each port's load changes."""
+        total = np.zeros_like(self.load)
         for each in laid:
             for end in (each.lane.source, each.lane.destination):
                 if isinstance(end, EdgePort):
-                    self.load += change * ((self.ports[:, 1] == end.x) & (self.ports[:, 2] == end.y))
+                    total += change * ((self.ports[:, 1] == end.x) & (self.ports[:, 2] == end.y))
+        self.load += total
+        return total
 
     def plans(self, group: Group) -> list[tuple[Cut, ...]]:
         """The best plan, then ever fewer lanes the same way, then the others; one lane comes last."""
@@ -124,15 +133,18 @@ class Weaver:
         return self.known[group]
 
     def _plans(self, group: Group) -> list[tuple[Cut, ...]]:
-        if group.source is None or group.destination is None:
+        source, destination = group.source, group.destination
+        if source is None or (destination is None and (len(group.members) > 1 or group.members[0].state)):
             return [HOST_LANE]
-        plans = lane_plans(group.source, group.destination, self.max_lanes)
+        plans = lane_plans(
+            source, self._ports_near(middle(source)) if destination is None else destination, self.max_lanes
+        )
         if len(plans[0]) == 1:
             return plans[:1]
         fewer = [p for p in plans if p[0].along == plans[0][0].along and p[0].dim == plans[0][0].dim]
         fewer = sorted((p for p in fewer if len(p) <= len(plans[0])), key=lambda p: -len(p))
         others = [p for p in plans if p not in fewer and len(p) > 1]
-        return [*[*fewer, *others][: PLANS - 1], single(group.source.tiled)]
+        return [*[*fewer, *others][: PLANS - 1], single(source.tiled)]
 
     def pairs(self, group: Group, cut: Cut, sheet: Sheet) -> Iterator[Pair]:
         """Where a lane of the group could start and end, the shortest first."""
@@ -190,7 +202,7 @@ class Weaver:
             within = cut.source if sends else cut.destination
             return hooks(end, toward, cut.along, within)
         x, y = middle(partner) if partner is not None else (int(self.ports[0, 1]), int(self.ports[0, 2]))
-        load = 4 * self.load
+        load = 4 * self.load + self.busy
         distance = abs(self.ports[:, 1] - x) + abs(self.ports[:, 2] - y) + load
         alive = sheet.alive(self.ports[:, 2], self.ports[:, 1])
         nearest = [int(i) for i in np.argsort(distance, kind="stable") if alive[i]][:NEAR_PORTS]
@@ -202,9 +214,12 @@ class Weaver:
 
     def nearest_port(self, end: End) -> tuple[int, int]:
         """The port nearest to a region, as (x, y)."""
-        x, y = middle(end)
-        nearest = self.ports[(abs(self.ports[:, 1] - x) + abs(self.ports[:, 2] - y)).argmin()]
-        return int(nearest[1]), int(nearest[2])
+        return self._ports_near(middle(end))[0]
+
+    def _ports_near(self, at: tuple[int, int]) -> list[tuple[int, int]]:
+        """All ports (x, y), the nearest first."""
+        order = np.argsort(abs(self.ports[:, 1] - at[0]) + abs(self.ports[:, 2] - at[1]), kind="stable")
+        return [(int(x), int(y)) for _, x, y in self.ports[order]]
 
 
 def _covers(comb: Comb | None, other: Hook, own: Hook) -> bool:
