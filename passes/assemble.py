@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from wafercc.ir.block import BlockName, Instance
 from wafercc.ir.embedding import Embedding
@@ -23,7 +24,7 @@ from .schedule import plan_regions
 
 @dataclass(frozen=True)
 class Mapped:
-    """One size plan carried through: every stage product up to routing."""
+    """One size plan carried through: every stage product up to routing, and why the regions lie where they lie."""
 
     blocks: Mapping[BlockName, SolvedBlock]
     instances: tuple[Instance, ...]
@@ -33,6 +34,8 @@ class Mapped:
     embedding: Embedding
     regions: tuple[Region, ...]
     routing: Routing
+    reach: int
+    reasons: Mapping[str, Mapping[str, Any]]
 
 
 def assemble(
@@ -69,7 +72,10 @@ def assemble(
                 "baseline": report.baseline,
                 "bound": report.bound,
                 "solver": report.solver,
+                "reach": mapped.reach,
             },
+            "blocks": {name: dict(solved.decided) for name, solved in mapped.blocks.items()},
+            "regions": {region: dict(reason) for region, reason in mapped.reasons.items()},
         },
         graph_text=print_graph(graph),
         assumptions=tuple(map(str, assumptions)),
