@@ -19,6 +19,7 @@ from wafercc.version import __version__
 from .layout import SolvedBlock
 from .machine import Machine
 from .options import Options
+from .rewrite.plugins import find_plugins
 from .schedule import plan_regions
 
 
@@ -50,7 +51,7 @@ def assemble(
         target=machine.target.to_dict(),
         defects=machine.defects.to_dict(),
         options=options.record(),
-        versions=_versions(),
+        versions=_versions(options),
         inputs={v: graph.types[v] for v in graph.inputs},
         outputs={v: graph.types[v] for v in graph.outputs},
         states=dict(graph.states),
@@ -97,5 +98,7 @@ def id_limits(graph: Graph) -> dict[ValueName, int]:
     return limits
 
 
-def _versions() -> dict[str, str]:
-    return {"wafercc": __version__, "ortools": version("ortools"), "numpy": version("numpy")}
+def _versions(options: Options) -> dict[str, str]:
+    """The versions of all that had a say in the program, packages with passes of their own included."""
+    plugins = {p.distribution: p.version for p in find_plugins() if p.name not in options.disabled_passes}
+    return plugins | {"wafercc": __version__, "ortools": version("ortools"), "numpy": version("numpy")}

@@ -34,7 +34,7 @@ from .partition import MakePartition
 from .place import Place
 from .place.reasons import placement_reasons
 from .place.request import place_request
-from .rewrite import STANDARD, refuse_unknown
+from .rewrite import all_rewrites, refuse_unknown
 from .route import Route
 from .schedule import order_tasks
 from .size import Size, SizePlan
@@ -73,7 +73,7 @@ def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram
 
 def compile_graph(imported: Imported, options: Options, machine: Machine) -> PlacedProgram:
     """The stages after import, one a line."""
-    rewritten = run_rewrites(imported.graph, imported.weights, STANDARD, frozenset(options.disabled_passes))
+    rewritten = run_rewrites(imported.graph, imported.weights, all_rewrites(options.disabled_passes))
     partition = MakePartition(options.stages)(rewritten.graph)
     check_forced_region(options, partition, machine)
     steering = steer(options, partition, machine)

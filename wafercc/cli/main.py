@@ -14,7 +14,7 @@ import click
 
 from .. import __version__
 from ..errors import WaferError
-from . import compile, run, show, targets, verify, viz
+from . import compile, passes, run, show, targets, verify, viz
 from .talk import say
 
 
@@ -24,7 +24,7 @@ def app() -> None:
     """Map LLM graphs (ONNX) onto a wafer-scale processor, around its defects, and execute the placed program."""
 
 
-for verb in (compile.command, run.command, show.command, verify.command, viz.command, targets.command):
+for verb in (compile.command, passes.command, run.command, show.command, verify.command, viz.command, targets.command):
     app.add_command(verb)
 
 
