@@ -17,7 +17,7 @@ from wafercc.errors import CompileError
 from wafercc.ir.block import BlockName, RegionId
 from wafercc.ir.graph import Op, OpId, ValueName
 from wafercc.ir.layout import Layout, Mesh, parse_layout
-from wafercc.ir.op_names import find_ops, nearest, nearest_ops, own_ops, split_block
+from wafercc.ir.op_names import few, find_ops, nearest, nearest_ops, own_ops, split_block
 from wafercc.ir.partition import Partition
 from wafercc.ir.program import Rect
 
@@ -26,7 +26,6 @@ from .machine import Machine
 from .options import Options, flag_of
 
 MeshShape = tuple[int, int]
-NAMED = 12  # regions that a message lists
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _pins(options: Options, partition: Partition, machine: Machine) -> dict[Regi
         where = f"region {name}, pinned at {rect}"
         if region not in regions:
             raise CompileError(
-                f"no region {name!r}; there are: {_regions(partition)}",
+                f"no region {name!r}; there are: {few(stage.region for stage in partition.stages)}",
                 where=_where("pins"),
                 hint="wafercc show lists what each holds",
             )
@@ -109,14 +108,6 @@ def _pins(options: Options, partition: Partition, machine: Machine) -> dict[Regi
                 raise CompileError(message, where=where, hint="move one of them")
         pins[region] = rect
     return pins
-
-
-def _regions(partition: Partition) -> str:
-    """The regions for a message, in their order."""
-    names = [stage.region for stage in partition.stages]
-    if len(names) <= NAMED:
-        return ", ".join(names)
-    return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} in all)"
 
 
 def _meshes(

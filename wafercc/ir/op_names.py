@@ -46,6 +46,14 @@ def nearest(name: str, words: Iterable[str]) -> str:
     return ", ".join(near) + (f" and {more} more" if more else "")
 
 
+def few(words: Iterable[str]) -> str:
+    """Words for a message in their own order, the middle ones left out where they are many."""
+    known = list(words)
+    if len(known) <= 2 * SHOWN:
+        return ", ".join(known)
+    return f"{', '.join(known[:SHOWN])}, ... {known[-1]} ({len(known)} in all)"
+
+
 def nearest_ops(name: str, ops: Iterable[Op]) -> str:
     """Kinds and ids for a message, those most like ``name`` first."""
     every = list(ops)
