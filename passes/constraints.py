@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from wafercc.errors import CompileError
-from wafercc.ir.op_names import nearest
+from wafercc.ir.block import BlockName
+from wafercc.ir.op_names import block_ops, nearest
 from wafercc.ir.program import PlacedProgram
 
 from .options import Options, flag_of
@@ -193,16 +194,18 @@ def _lines(program: PlacedProgram) -> Iterator[str]:
         r = region.rect
         wafer = f"@{r.wafer}" if r.wafer else ""
         yield f'{_toml(region.id)} = "{r.x},{r.y},{r.w},{r.h}{wafer}"'
-    blocks: Mapping[str, Any] = decisions["blocks"]
+    blocks: Mapping[str, Any] = dict(sorted(decisions["blocks"].items()))
     yield "\n[mesh]"
     for name, block in blocks.items():
         yield f"{_toml(name)} = {{ rows = {block['mesh']['y']}, columns = {block['mesh']['x']} }}"
     yield "\n[strategy]"
     for name, block in blocks.items():
-        yield from (f"{_toml(f'{name}:{op}')} = {_toml(why['strategy'])}" for op, why in block["ops"].items())
+        for op in block_ops(program.blocks[BlockName(name)]):
+            yield f"{_toml(f'{name}:{op.id}')} = {_toml(block['ops'][op.id]['strategy'])}"
     yield "\n[layout]"
     for name, block in blocks.items():
-        yield from (f"{_toml(f'{name}:{value}')} = {_toml(layout)}" for value, layout in block["shared"].items())
+        for value, layout in sorted(block["shared"].items()):
+            yield f"{_toml(f'{name}:{value}')} = {_toml(layout)}"
 
 
 def _toml(value: str | list[str]) -> str:

@@ -307,7 +307,8 @@ class _Sizer:
                 bound=self.refused.bound,
                 where=self.refused.where,
                 hint="use a larger target, fewer --stages, fewer tokens, or a smaller model"
-                + (", or a larger --pin" if self.steering.pins else ""),
+                + (", or a larger --pin" if self.steering.pins else "")
+                + (", or leave out --strategy" if self.steering.strategies else ""),
             )
         if self.unknown is not None:
             return self.unknown

@@ -235,7 +235,8 @@ def _table(*columns: str, title: str) -> Table:
     """A table without lines, numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     right = {"words", "lanes", "colours", "hops", "PEs", "cycles", "instances", "steps", "on PEs", "in collectives"}
-    right |= {*PARTS, "block then", "share", "elements per PE", "bytes per PE", "rows × columns", "SRAM per PE", "waiting"}
+    right |= {*PARTS, "block then", "share", "elements per PE", "bytes per PE", "rows × columns", "waiting"}
+    right.add("SRAM per PE")
     for column in columns:
         numeric = column in right and not (column == "steps" and title == "Blocks")
         table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
