@@ -57,7 +57,7 @@ def _lever(group: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         case "work", _:
             return f"{forced}{fewer} are less work; by estimate more PEs would cost more than they save"
         case "collective", "hops":
-            return f"{forced}a smaller --region{size} has shorter rows and columns"
+            return f"{forced}a smaller --region{size} has shorter rows and columns, for more work on each PE"
         case "collective", _:
             return f"{forced}{fewer} are shorter messages"
         case "stream", "hops" if options.get("pins"):
