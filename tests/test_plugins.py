@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
+from importer_models import F32, model
+from onnx import helper
 from tiny_models import environ, python, tiny_file
 
+import wafercc
 from wafercc.cli.main import main
 from wafercc.errors import CompileError
+from wafercc.ir.text import parse_graph
 from wafercc.passes.rewrite import STANDARD, all_rewrites, refuse_unknown
 
 pytestmark = pytest.mark.pipeline
@@ -119,6 +126,24 @@ def test_the_passes_are_listed_in_order_with_where_they_come_from(
     assert main(["passes"]) == 0
     page = capsys.readouterr().out
     assert [line.split()[0] for line in page.splitlines()[1:]] == [row["name"] for row in rows]
+
+
+def test_the_plugin_of_the_contributing_page_works_as_written(
+    install: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^```toml\n(.*?)^```", page, re.S | re.M)
+    (source,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
+    entries = tomllib.loads(table)["project"]["entry-points"]["wafercc.passes"]
+    install("acme-passes", source, **{name: found.removeprefix("acme_passes:") for name, found in entries.items()})
+    steps = (("Abs", "x", "n"), ("Relu", "n", "m"), ("Neg", "m", "y"))
+    nodes = [helper.make_node(kind, [a], [b]) for kind, a, b in steps]
+    onnx.save(model(nodes, {"x": (F32, (2, 3))}, ["y"]), "relu.onnx")
+    for words, kinds in (((), ["abs", "neg"]), (("--no-pass", "drop_idle_relu"), ["abs", "relu", "neg"])):
+        assert main(["compile", "relu.onnx", "--target", "mesh:4x4", *words]) == 0
+        graph = parse_graph(wafercc.load("relu.wafer").placed.graph_text)
+        assert [op.kind for op in graph.ops] == kinds
+    capsys.readouterr()
 
 
 HEAD = "from dataclasses import replace\nfrom wafercc.ir.weights import Weights\n"
