@@ -173,7 +173,8 @@ def constraints_text(program: PlacedProgram) -> str:
     Raises:
         CompileError: the program does not say how its blocks were decided (another version wrote it).
     """
-    if not {"blocks", "regions"} <= program.decisions.keys():
+    decided = program.decisions.get("blocks", {})
+    if not all(decided.get(name, {}).get("ops") for name in program.blocks):
         raise CompileError("the program does not hold its decisions", where=program.model, hint="compile it again")
     return "\n".join(_lines(program)) + "\n"
 

@@ -181,8 +181,8 @@ class Options:
     strategies: Mapping[str, str] = _option(
         {},
         "--strategy",
-        "Force how ops are cut, as in 'matmul=rows=k columns=n'; OP is an id, an ONNX node, a kind or a pattern, and "
-        "'wafercc show --why OP' names strategies. Equal layers are cut alike.",
+        "Force how ops are cut, as in 'matmul=rows=k columns=n'; OP is an id, an ONNX node, a kind or a pattern, in "
+        "one block only with 'b1:' before it; 'wafercc show --why OP' names strategies. Equal layers are cut alike.",
         "OP=NAME",
         name_first,
         dict,

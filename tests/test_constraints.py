@@ -118,6 +118,25 @@ def test_what_means_nothing_is_named_with_file_line_and_key(
     assert message in caught.value.message
 
 
+def test_what_is_written_replaces_nothing_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_file(tmp_path)
+    Path("c.toml").write_text("stages = 1\n")
+    for words, message in (
+        (["--write-constraints", "tiny.onnx"], "tiny.onnx would overwrite what is read"),
+        (["--constraints", "c.toml", "--write-constraints", "./c.toml"], "c.toml would overwrite what is read"),
+        (["--write-constraints", "tiny.wafer"], "tiny.wafer is where the program goes"),
+        (["--pin", "r0=1,2"], "r0=1,2 is not of the form REGION=x,y,w,h"),
+        (["--strategy", "matmul"], "matmul is not of the form OP=NAME"),
+    ):
+        assert main(["compile", "tiny.onnx", *TINY_WORDS, *words]) == 2
+        assert message in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.toml", "tiny.onnx"]
+    assert Path("c.toml").read_text() == "stages = 1\n"
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(CompileError, match=r"^gone.toml: no such file \(--write-constraints writes one\)"):
         with_constraints(Options(constraints="gone.toml"))

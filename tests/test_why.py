@@ -233,6 +233,8 @@ def test_show_why_names_ops_of_any_layer_and_refuses_what_is_not_there(
     with pytest.raises(WaferError, match="does not hold its decisions"):
         why(bare, "r0")
     assert summary.as_dict(bare)["strategies"] == []
+    resumed = replace(layered.placed, decisions={**layered.placed.decisions, "blocks": {}})
+    assert "  strategy   not recorded" in list(why_lines(why(resumed, "*lm_head*")))
 
 
 def test_decisions_are_plain_bounded_by_blocks_and_the_same_each_time(layered: Program, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def command(
     if model.exists():
         check_writable(path, model)
         if write_constraints is not None:
-            check_writable(write_constraints, model)
+            _check_constraints(write_constraints, path, model, given["constraints"])
     with working(f"compiling {model.name}"):
         program = wafercc.compile(model, **_decided(given))
         program.save(path)
@@ -93,6 +93,13 @@ def command(
         result_json({"artifact": str(path), **summary.as_dict(program)})
     else:
         result(str(path))
+
+
+def _check_constraints(target: Path, program: Path, model: Path, read: str | None) -> None:
+    """Hold that the decisions can be written, and over nothing that is read or written besides."""
+    if target.resolve() == program.resolve():
+        raise click.UsageError(f"{target} is where the program goes; give another name.")
+    check_writable(target, model, None if read is None else Path(read))
 
 
 def _decided(given: dict[str, Any]) -> dict[str, Any]:

@@ -60,20 +60,20 @@ def _meant(program: PlacedProgram, block: Block, name: str, own: Mapping[str, Ma
 
 
 def _op(program: PlacedProgram, block: Block, op: Op, own: Mapping[str, Mapping[Any, Op]]) -> dict[str, Any]:
-    decided = program.decisions["blocks"][block.name]
+    decided = program.decisions["blocks"].get(block.name, {})
     regions = [i.region for i in program.instances if i.block == block.name]
     sources = [own.get(region, {}).get(op.id, op) for region in regions]
     return {
         "op": op.id,
         "kind": op.kind,
         "block": block.name,
-        "mesh": decided["mesh"],
+        "mesh": {along: [a.extent for a in block.mesh.axes if a.along == along] for along in ("x", "y")},
         "regions": regions,
         "nodes": [source.source or source.id for source in sources],
         "loops": loops_text(block, op),
-        "block_cycles": decided["cycles"],
-        "byte_price": decided["byte_price"],
-        **decided["ops"].get(op.id, {}),
+        "block_cycles": decided.get("cycles"),
+        "byte_price": decided.get("byte_price"),
+        **decided.get("ops", {}).get(op.id, {}),
     }
 
 
