@@ -17,7 +17,8 @@ from .summary import Runnable, as_dict
 
 TOP_OPS = 12
 MOST_ROWS = 24
-PATH_NAME = 38  # characters of a name beside the numbers of the critical path, in a hundred columns
+LEAST_NAME, MOST_NAME = 18, 72  # characters of a name beside numbers that take so many columns:
+PATH_NUMBERS, STRATEGY_COLUMNS = 62, 66
 
 
 def render(program: Runnable | PlacedProgram, console: Console, critical_path: bool = False) -> None:
@@ -28,7 +29,8 @@ def render(program: Runnable | PlacedProgram, console: Console, critical_path: b
         return
     print_head(facts, console)
     kinds, ops = by_kind(facts), by_op(facts)
-    for table in (regions(facts), blocks(facts), streams(facts), kinds, ops, strategies(facts), gathers(facts)):
+    cuts = strategies(facts, console.width)
+    for table in (regions(facts), blocks(facts), streams(facts), kinds, ops, cuts, gathers(facts)):
         if table is not None and table.row_count:
             console.print()
             console.print(table)
@@ -180,10 +182,11 @@ def print_path(facts: Mapping[str, Any], console: Console) -> None:
         console.print(f"no critical path: {timing['error'] if timing else 'the program was not timed'}")
         return
     rows = timing["critical_path"]
-    table = _table("cycles", "share", *PARTS, "where", "PE", "op, by its ONNX node, or value", title="Critical path")
+    table = _table("cycles", "share", *PARTS, "where", "PE", "ONNX node, or value", title="Critical path")
     for row in folded(rows):
         numbers = [f"{row[f'{part}_cycles']:,}" if row[f"{part}_cycles"] else "" for part in PARTS]
-        table.add_row(f"{row['cycles']:,}", f"{row['share']:.1%}", *numbers, *_place_and_name(row))
+        room = _room(console.width - PATH_NUMBERS)
+        table.add_row(f"{row['cycles']:,}", f"{row['share']:.1%}", *numbers, *_place_and_name(row, room))
     total = {part: sum(row[f"{part}_cycles"] for row in rows) for part in PARTS}
     shares = ", ".join(f"{part} {total[part] / timing['cycles']:.1%}" for part in PARTS if timing["cycles"])
     console.print(table)
@@ -192,21 +195,26 @@ def print_path(facts: Mapping[str, Any], console: Console) -> None:
     console.print("work: kernels on PEs; hops: first words on ramps and links; words: those behind; wait: links held")
 
 
-def _place_and_name(row: Mapping[str, Any]) -> tuple[str, str, str]:
+def _room(columns: int) -> int:
+    """Characters for a name, whose end tells most, where so many columns are left."""
+    return min(MOST_NAME, max(LEAST_NAME, columns))
+
+
+def _place_and_name(row: Mapping[str, Any], room: int) -> tuple[str, str, str]:
     """Where a piece of the critical path was, its PE, and what it was."""
     if row["again"]:
         first, last = row["again"][0], row["again"][-1]
         where = first if first == last else f"{first} .. {last}"
-        return where, "", "the same again, with the stream before"
+        return where, "", "the same again"
     if row["ends"]:
         source, destination = row["ends"]
         name = row["name"].removesuffix(f" to {destination}")
-        return f"{source} → {destination}", "", short(name, PATH_NAME)
+        return f"{source} → {destination}", "", short(name, room)
     xy = "{},{}".format(*row["xy"]) if row["xy"] else ""
-    return row["region"], xy, short(row["node"] or row["name"], PATH_NAME)
+    return row["region"], xy, short(row["node"] or row["name"], room)
 
 
-def strategies(facts: Mapping[str, Any]) -> Table:
+def strategies(facts: Mapping[str, Any], columns: int) -> Table:
     """How the heavy ops are cut, and what their block would take at the next best."""
     rows = facts["strategies"]
     title = "Strategies of heavy ops, and what the next best would add to their block (more: --why OP)"
@@ -217,7 +225,7 @@ def strategies(facts: Mapping[str, Any]) -> Table:
             name, cycles = row["others"][0]
             more = f"+{(cycles - row['block_cycles']) / max(1, row['block_cycles']):.1%}"
         name = "forced" if row["forced"] else name
-        table.add_row(short(row["op"], 36), row["block"], row["strategy"], name, more)
+        table.add_row(short(row["op"], _room(columns - STRATEGY_COLUMNS)), row["block"], row["strategy"], name, more)
     _rest(table, len(rows) - MOST_ROWS)
     return table
 
