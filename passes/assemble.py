@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 from wafercc.ir.block import BlockName, Instance
 from wafercc.ir.embedding import Embedding
@@ -19,12 +20,13 @@ from .certify import certify
 from .layout import SolvedBlock
 from .machine import Machine
 from .options import Options
+from .rewrite.plugins import find_plugins
 from .schedule import plan_regions
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """One size plan carried through: every stage product up to routing."""
+    """One size plan carried through: every stage product up to routing, and why the regions lie where they lie."""
 
     blocks: Mapping[BlockName, SolvedBlock]
     instances: tuple[Instance, ...]
@@ -34,6 +36,8 @@ class Mapped:
     embedding: Embedding
     regions: tuple[Region, ...]
     routing: Routing
+    reach: int
+    reasons: Mapping[str, Mapping[str, Any]]
 
 
 def assemble(
@@ -48,7 +52,7 @@ def assemble(
         target=machine.target.to_dict(),
         defects=machine.defects.to_dict(),
         options=options.record(),
-        versions=_versions(),
+        versions=_versions(options),
         inputs={v: graph.types[v] for v in graph.inputs},
         outputs={v: graph.types[v] for v in graph.outputs},
         states=dict(graph.states),
@@ -70,11 +74,14 @@ def assemble(
                 "baseline": report.baseline,
                 "bound": report.bound,
                 "solver": report.solver,
+                "reach": mapped.reach,
             },
             "routing": {
                 "colours": {region: asdict(budget) for region, budget in mapped.routing.budget.items()},
                 "yields": mapped.routing.yields,
             },
+            "blocks": {name: dict(solved.decided) for name, solved in mapped.blocks.items()},
+            "regions": {region: dict(reason) for region, reason in mapped.reasons.items()},
         },
         graph_text=print_graph(graph),
         assumptions=tuple(map(str, assumptions)),
@@ -97,5 +104,7 @@ def id_limits(graph: Graph) -> dict[ValueName, int]:
     return limits
 
 
-def _versions() -> dict[str, str]:
-    return {"wafercc": __version__, "ortools": version("ortools"), "numpy": version("numpy")}
+def _versions(options: Options) -> dict[str, str]:
+    """The versions of all that had a say in the program, packages with passes of their own included."""
+    plugins = {p.distribution: p.version for p in find_plugins() if p.name not in options.disabled_passes}
+    return plugins | {"wafercc": __version__, "ortools": version("ortools"), "numpy": version("numpy")}

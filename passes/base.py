@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ..errors import ImportFailed
 from ..ir.evaluate import check
@@ -23,7 +23,8 @@ ROUNDS = 8
 class Rewrite(Protocol):
     """A named function from a graph to a graph that computes the same values."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, graph: Graph, weights: Weights) -> tuple[Graph, Weights]: ...
 

@@ -1,7 +1,8 @@
 """Options: everything a user may decide about a compile, with its default. One field an option.
 
 The command line, its help and `wafercc.compile` all derive from these fields: a field with a `Flag` is an option of
-``wafercc compile``. To add an option, add a field here and read it in the pass that it steers.
+``wafercc compile``; the few without are decisions that a constraints file holds. To add an option, add a field here and
+read it in the pass that it steers.
 """
 
 from __future__ import annotations
@@ -64,6 +65,23 @@ def pair(value: Callable[[str], Any]) -> Callable[[str], tuple[str, Any]]:
         return name, value(rest)
 
     return parse
+
+
+def name_first(text: str) -> tuple[str, str]:
+    """``OP=NAME``, cut at the first sign, since the name of a strategy holds more of them."""
+    name, _, rest = text.partition("=")
+    if not name or not rest:
+        raise ValueError(f"{text!r} is not OP=NAME")
+    return name, rest
+
+
+def rect_word(text: str) -> tuple[int, ...]:
+    """``x,y,w,h``, or ``x,y,w,h@wafer``, as a tuple of four or five numbers."""
+    corner, _, wafer = text.partition("@")
+    numbers = tuple(int(word) for word in corner.split(","))
+    if len(numbers) != 4:
+        raise ValueError(f"{text!r} is not x,y,w,h")
+    return (*numbers, int(wafer)) if wafer else numbers
 
 
 def entry_word(text: str) -> tuple[str, dict[str, int]]:
@@ -152,10 +170,34 @@ class Options:
     region: tuple[int, int] | None = _option(
         None, "--region", "Force every region's mesh: W columns by H rows, as in mesh:WxH.", "WxH", size_word
     )
+    pins: Mapping[str, Sequence[int]] = _option(
+        {},
+        "--pin",
+        "Put a region in exactly this rectangle of PEs: its corner, width and height.",
+        "REGION=x,y,w,h",
+        pair(rect_word),
+        dict,
+    )
+    strategies: Mapping[str, str] = _option(
+        {},
+        "--strategy",
+        "Force how ops are cut, as in 'matmul=rows=k columns=n'; OP is an id, an ONNX node, a kind or a pattern, in "
+        "one block only with 'b1:' before it; 'wafercc show --why OP' names strategies. Equal layers are cut alike.",
+        "OP=NAME",
+        name_first,
+        dict,
+    )
     max_lanes: int | None = _option(None, "--max-lanes", "Most parallel lanes of one stream.", "N", int)
     disabled_passes: tuple[str, ...] = _option(
         (), "--no-pass", "Leave out one optional rewrite, such as a fusion.", "NAME", str, tuple
     )
+    constraints: str | PathLike[str] | None = _option(
+        None, "--constraints", "Keep to the decisions in this TOML file; other options override it.", "FILE"
+    )
+    # Decisions of a constraints file that have no flag: see `constraints.py`.
+    meshes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    layouts: Mapping[str, str] = field(default_factory=dict)
+    reach: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -170,6 +212,12 @@ class Options:
             )
         if self.region is not None and min(self.region) < 1:
             raise CompileError(f"a region of {self.region[1]}x{self.region[0]} has no PE", where=_where("region"))
+        for region, rect in self.pins.items():
+            if len(rect) not in (4, 5) or min(rect) < 0 or min(rect[2:4]) < 1:
+                raise CompileError(
+                    f"{','.join(map(str, rect))} is no rectangle x,y,w,h of PEs",
+                    where=f"{_where('pins')}, region {region}",
+                )
         _check_word("objective", self.objective, OBJECTIVES)
         if self.dtype is not None:
             _check_word("dtype", self.dtype, DTYPES)

@@ -27,19 +27,22 @@ from wafercc.ir.weights import Weights
 
 from .assemble import Mapped, assemble
 from .base import run_rewrites
-from .embed import REACH, Embed
+from .constraints import with_constraints
+from .embed import Embed
 from .fit import check_forced_region, needs_wafers
 from .lower import make_instances, stream_demands
 from .machine import Machine, find_machine
 from .options import Options
 from .partition import MakePartition
 from .place import Place
+from .place.reasons import placement_reasons
 from .place.request import place_request
-from .rewrite import STANDARD, refuse_unknown
+from .rewrite import all_rewrites, refuse_unknown
 from .room import with_room
 from .route import Route
 from .schedule import order_tasks
 from .size import Size, SizePlan
+from .steer import steer
 
 
 def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram:
@@ -48,6 +51,7 @@ def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram
     Raises:
         ImportFailed, CompileError, DoesNotFit, TargetError: see `wafercc.compile`.
     """
+    options = with_constraints(options)
     options.refuse_what_is_to_come()
     refuse_unknown(options.disabled_passes)
     machine = find_machine(options)
@@ -73,14 +77,15 @@ def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram
 
 def compile_graph(imported: Imported, options: Options, machine: Machine) -> PlacedProgram:
     """The stages after import, one a line."""
-    rewritten = run_rewrites(imported.graph, imported.weights, STANDARD, frozenset(options.disabled_passes))
+    rewritten = run_rewrites(imported.graph, imported.weights, all_rewrites(options.disabled_passes))
     partition = MakePartition(options.stages)(rewritten.graph)
-    size = Size(options.region)
-    live = machine.defects.alive(0).cores
     check_forced_region(options, partition, machine)
+    steering = steer(options, partition, machine)
+    size = Size(steering)
+    live = machine.defects.alive(0).cores
     refusal: CompileError | None = None
     plans = list(size(partition, machine.target, live))
-    for reach, plan in itertools.product((0, REACH), plans):
+    for reach, plan in itertools.product(steering.reaches, plans):
         try:
             carry = partial(carry_through, partition, plan, reach, size, rewritten.weights, options, machine)
             mapped = with_room(carry)
@@ -106,7 +111,7 @@ def carry_through(
 ) -> Mapped:
     """Place, embed, lay out and route one size plan; ``margin``: rows and columns to keep free beside regions."""
     target, defects = machine.target, machine.defects
-    request = place_request(partition, plan)
+    request = place_request(partition, plan, size.steering.pins)
     placement = Place(seed=options.seed, reach=reach, margin=margin)(request, target, defects)
     embedding = Embed(reach)(placement, defects)
     regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)
@@ -117,7 +122,8 @@ def carry_through(
     order = order_tasks(instances, demands)
     served = tuple(task.stream for task in order if isinstance(task, Transfer))
     routing = route(regions, {n: b.block for n, b in blocks.items()}, instances, demands, served, target, defects)
-    return Mapped(blocks, instances, tiles, order, placement, embedding, regions, routing)
+    reasons = placement_reasons(request, placement, target, defects, reach)
+    return Mapped(blocks, instances, tiles, order, placement, embedding, regions, routing, reach, reasons)
 
 
 @contextmanager

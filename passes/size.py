@@ -23,18 +23,16 @@ from wafercc.ir.layout import Mesh
 from wafercc.ir.partition import Partition
 from wafercc.targets import Target
 
-from .layout import Search, Solution, SolvedBlock, emit
+from .layout import NoSuchStrategy, Search, Solution, SolvedBlock, emit
 from .partition import cheap_values
 from .schedule import plan_sram
+from .steer import FREE, MeshShape, Steering
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
 NEAR = 0.003  # estimates this close are equal: then the mesh with fewer PEs is taken
 LEAST_FACTORED = 8  # shorter directions are not factored
 QUICK = Search(tries=10, early_tries=3)
-
-MeshShape = tuple[int, int]
-
 
 @dataclass(frozen=True)
 class SizePlan:
@@ -45,31 +43,38 @@ class SizePlan:
 
 @dataclass(frozen=True)
 class Size:
-    """Options of the pass: a forced mesh (rows, columns) for every region, and the full search."""
+    """Options of the pass: what is decided beforehand, and the full search."""
 
-    region: MeshShape | None = None
-    search: Search = Search(tries=20, early_tries=4)
+    steering: Steering = FREE
+    search: Search = Search(tries=20, early_tries=4, reasons=4)
 
     def __call__(self, partition: Partition, target: Target, live_pes: int) -> Iterator[SizePlan]:
         """Plans, best first.
 
         Raises:
             DoesNotFit: the weights need more SRAM than the machine has, or a forced mesh does not hold them.
+            NoSuchStrategy: a forced strategy exists on none of the meshes tried.
         """
-        sizer = _Sizer(partition, target, live_pes)
-        if self.region is not None:
-            yield SizePlan(dict.fromkeys(partition.templates, self.region))
+        if self.steering.shapes.keys() == partition.templates.keys():
+            yield SizePlan(self.steering.shapes)
             return
-        yield from sizer.plans()
+        yield from _Sizer(partition, target, live_pes, self.steering).plans()
 
     def solve(self, partition: Partition, plan: SizePlan, target: Target) -> dict[BlockName, SolvedBlock]:
         """Every block searched in full; once more with room kept for caches and activations where weights leave
         none.
         """
-        return {
-            name: solve_block(self.search, partition, name, factorings(plan.shapes[name]), target)
-            for name in partition.templates
-        }
+        solved: dict[BlockName, SolvedBlock] = {}
+        for name in partition.templates:
+            whole = self.steering.meshes.get(name)
+            meshes = factorings(plan.shapes[name]) if whole is None else [whole]
+            solved[name] = solve_block(steered(self.search, self.steering, name), partition, name, meshes, target)
+        return solved
+
+
+def steered(search: Search, steering: Steering, name: BlockName) -> Search:
+    """The search of one block, with what is forced there."""
+    return replace(search, forced=steering.strategies.get(name, {}), shared=steering.shared.get(name, {}))
 
 
 def solve_block(
@@ -86,9 +91,9 @@ def solve_block(
     if need.total_bytes <= bound:
         return solved
     refusal = DoesNotFit(
-        f"{len(graph.ops)} ops need {need.total_bytes} bytes per PE on {solved.block.mesh.columns}x"
-        f"{solved.block.mesh.rows} PEs (weights {need.weights_bytes}, caches {need.state_bytes}, activations "
-        f"{need.peak_activation_bytes}); {bound} are usable",
+        f"{len(graph.ops)} ops{search.words(graph)} need {need.total_bytes} bytes per PE on "
+        f"{solved.block.mesh.columns}x{solved.block.mesh.rows} PEs (weights {need.weights_bytes}, caches "
+        f"{need.state_bytes}, activations {need.peak_activation_bytes}); {bound} are usable",
         resource="SRAM bytes per PE",
         demand=need.total_bytes,
         bound=bound,
@@ -124,16 +129,24 @@ def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName
 def search_block(
     search: Search, partition: Partition, name: BlockName, meshes: Sequence[Mesh], target: Target
 ) -> Solution:
-    """The best layout of one block over some factorings of its mesh; the first of equals."""
+    """The best layout of one block over some factorings of its mesh; the first of equals.
+
+    Raises:
+        DoesNotFit: it needs more SRAM than there is on each of them.
+        NoSuchStrategy: a forced strategy exists on none of them; all that exist are named.
+    """
     graph = partition.templates[name]
     early, carried = cheap_values(graph), carried_values(partition, name)
     found: Solution | None = None
-    refusal: DoesNotFit | None = None
+    refusal: CompileError | None = None
     for mesh in meshes:
         try:
             solution = search(graph, mesh, target, early, carried)
         except DoesNotFit as problem:
-            refusal = refusal or problem
+            refusal = refusal if isinstance(refusal, DoesNotFit) else problem
+            continue
+        except NoSuchStrategy as problem:
+            refusal = problem.joined(refusal)
             continue
         if found is None or solution.cycles < found.cycles:
             found = solution
@@ -167,10 +180,13 @@ class _Sizer:
     partition: Partition
     target: Target
     live_pes: int
+    steering: Steering
 
     def __post_init__(self) -> None:
         self.known: dict[tuple[BlockName, MeshShape], int | None] = {}
         self.refused: DoesNotFit | None = None
+        self.unknown: CompileError | None = None
+        self.rows = next((rows for rows, _ in self.steering.shapes.values()), None)
         self.refused_rank = (0, 0)
 
     @cached_property
@@ -183,9 +199,14 @@ class _Sizer:
         key = (block, shape)
         if key not in self.known:
             try:
-                mesh = Mesh.of([shape[0]], [shape[1]])
-                found = solve_block(QUICK, self.partition, block, [mesh], self.target)
+                search = steered(QUICK, self.steering, block)
+                factored = any("*" in name for name in search.forced.values())
+                meshes = factorings(shape) if factored else [Mesh.of([shape[0]], [shape[1]])]
+                found = solve_block(replace(search, shared={}), self.partition, block, meshes, self.target)
                 self.known[key] = found.estimate_cycles + sum(shape)
+            except NoSuchStrategy as unknown:
+                self.unknown = unknown.joined(self.unknown)
+                self.known[key] = None
             except DoesNotFit as refusal:
                 # Told about is the block that needs most on the largest mesh tried.
                 rank = (shape[0] * shape[1], refusal.demand)
@@ -210,19 +231,27 @@ class _Sizer:
         best = self.vary_columns(best)
         seen: set[tuple[MeshShape, ...]] = set()
         for factor in SHRINK:
-            shapes = {b: (_even(int(p * factor)), _even(int(q * factor))) for b, (p, q) in best.items()}
+            shapes = {b: self.shrunk(b, shape, factor) for b, shape in best.items()}
             key = tuple(shapes.values())
             if key not in seen:
                 seen.add(key)
                 yield SizePlan(shapes)
+
+    def shrunk(self, block: BlockName, shape: MeshShape, factor: float) -> MeshShape:
+        """A smaller mesh; what is forced stays."""
+        rows, columns = shape
+        fixed = block in self.steering.shapes
+        return rows if self.rows else _even(int(rows * factor)), columns if fixed else _even(int(columns * factor))
 
     def best_square(self) -> dict[BlockName, MeshShape]:
         """The best square mesh for all: powers of two and the largest, from a sixteenth of the room upwards until it
         gets worse, downwards if that was best; then between neighbours.
         """
         limit = min(math.isqrt(self.live_pes // len(self.partition.stages)), self.target.height, self.target.width)
-        limit = _even(limit) if limit else 0
+        limit = _even(min(limit, self.steering.most_rows or limit)) if limit else 0
         sides = sorted({s for s in LADDER if 4 <= s <= limit} | ({limit} if limit else set()))
+        if self.rows is not None:
+            limit, sides = self.rows, [self.rows]
         middle = next((i for i, s in enumerate(sides) if s >= limit // 16), 0)
         totals = self.until_worse(sides[middle:])
         if not totals or min(totals, key=lambda s: totals[s]) == sides[middle]:
@@ -248,14 +277,19 @@ class _Sizer:
         return totals
 
     def square(self, side: int) -> dict[BlockName, MeshShape]:
-        return dict.fromkeys(self.partition.templates, (side, side))
+        """A square for every block, as far as nothing else is forced and its pins are wide enough."""
+        most = self.steering.most_columns
+        squares = {b: (side, min(side, most.get(b, side))) for b in self.partition.templates}
+        return {**squares, **self.steering.shapes}
 
     def vary_columns(self, shapes: dict[BlockName, MeshShape]) -> dict[BlockName, MeshShape]:
         """Give each block the columns that suit it, most work first; the fewest PEs among near-equals."""
-        blocks = sorted(shapes, key=lambda b: -(self.cycles(b, shapes[b]) or 0) * self.counts[b])
+        free = [b for b in shapes if b not in self.steering.shapes]
+        blocks = sorted(free, key=lambda b: -(self.cycles(b, shapes[b]) or 0) * self.counts[b])
         for block in blocks:
             rows, columns = shapes[block]
-            widths = {_even(columns * n // 4) for n in (1, 2, 3, 4, 6, 8)}
+            most = self.steering.most_columns.get(block, self.target.width)
+            widths = {min(most, _even(columns * n // 4)) for n in (1, 2, 3, 4, 6, 8)}
             totals = {w: self.total({**shapes, block: (rows, w)}) for w in widths}
             known = {w: total for w, total in totals.items() if total is not None}
             least = min(known.values())
@@ -272,8 +306,12 @@ class _Sizer:
                 demand=self.refused.demand,
                 bound=self.refused.bound,
                 where=self.refused.where,
-                hint="use a larger target, fewer --stages, fewer tokens, or a smaller model",
+                hint="use a larger target, fewer --stages, fewer tokens, or a smaller model"
+                + (", or a larger --pin" if self.steering.pins else "")
+                + (", or leave out --strategy" if self.steering.strategies else ""),
             )
+        if self.unknown is not None:
+            return self.unknown
         return DoesNotFit(
             f"{len(self.partition.stages)} stages need a PE each; {self.live_pes} are alive",
             resource="PEs",

@@ -374,7 +374,7 @@ class Run:
             if label.region and node.place >= 0:
                 columns = self.regions[RegionId(label.region)].geometry.shape[1]
                 pe = (node.place // columns, node.place % columns)
-            piece = Segment(label.kind, label.name, label.region, pe, before, node.cycle, label.step)
+            piece = Segment(label.kind, label.name, label.region, pe, before, node.cycle, label.step, label.part.value)
             if found and replace(found[-1], start_cycle=0, end_cycle=0) == replace(piece, start_cycle=0, end_cycle=0):
                 found[-1] = replace(found[-1], end_cycle=node.cycle)
             elif piece.cycles:

@@ -22,7 +22,7 @@ from ..ir.block import ReduceAlgorithm
 from .collectives import groups
 from .geometry import Grid, Lines
 from .machine import Machine
-from .tape import Label, Tape, Times
+from .tape import Label, Part, Tape, Times
 
 Ints = NDArray[np.int64]
 
@@ -119,12 +119,13 @@ class Collectives:
         adds[0] = 0
         free = self.links.bound(side.links)
         travel = side.hops * hop
-        stalled = tape.after(free, travel + ramp + message.first, label, side.place)
-        start = tape.after(side.own, adds, label, side.place)
+        moving = label.on(Part.HOPS)
+        stalled = tape.after(free, travel + ramp + message.first, moving, side.place)
+        start = tape.after(side.own, adds, moving, side.place)
         start = Times.join(start[:1], tape.late(start[1:], stalled[:-1]))
-        sent = tape.scan(start, travel[:-1] + 2 * ramp + message.first, label, side.place)
-        leave = tape.late(tape.after(sent, ramp, label, side.place), free)
-        arrive = tape.after(leave, travel + ramp, label, side.place)
+        sent = tape.scan(start, travel[:-1] + 2 * ramp + message.first, moving, side.place)
+        leave = tape.late(tape.after(sent, ramp, moving, side.place), free)
+        arrive = tape.after(leave, travel + ramp, moving, side.place)
         self._hold(side.links, leave, side.hops, message.all, label, side.place)
         return arrive[-1], tape.after(sent, message.all, label, side.place)
 
@@ -197,15 +198,15 @@ class Collectives:
         steps = senders[:, None] - np.arange(reach)[None, :]
         links = np.concatenate([arm.links[:, steps[:, k]] for k in range(reach)], axis=0)
         hops = arm.hops[steps].sum(axis=1)
-        ramp, place = self.machine.ramp, arm.place[senders]
-        leave = self.tape.late(self.tape.after(ready[senders], ramp, label, place), self.links.bound(links))
+        ramp, place, moving = self.machine.ramp, arm.place[senders], label.on(Part.HOPS)
+        leave = self.tape.late(self.tape.after(ready[senders], ramp, moving, place), self.links.bound(links))
         self._hold(links, leave, hops, message.all, label, place)
-        return self.tape.after(leave, hops * self.machine.hop + ramp, label, place)
+        return self.tape.after(leave, hops * self.machine.hop + ramp, moving, place)
 
     def _hold(self, links: Ints, leave: Times, hops: Ints, cycles: Ints, label: Label, place: Ints) -> None:
         """The links of a step are busy from the first word's entry into the first to the last word's into the last."""
         on_the_way = np.maximum(hops - 1, 0) * self.machine.hop
-        self.links.hold(links, self.tape.after(leave, on_the_way + cycles, label, place))
+        self.links.hold(links, self.tape.after(leave, on_the_way + cycles, label.on(Part.WAIT), place))
 
     # --- multicast and collect
 
@@ -215,7 +216,7 @@ class Collectives:
         The root sends from ``done`` on; with ``sent`` it has been sending, and its last word leaves at ``done``.
         """
         pieces = [done.reshape(1, -1)]
-        leave = self.tape.after(done, self.machine.ramp, label, lines.place[root]).reshape(1, -1)
+        leave = self.tape.after(done, self.machine.ramp, label.on(Part.HOPS), lines.place[root]).reshape(1, -1)
         for after, side in enumerate(self._away(done, lines, root)):
             if side.own.shape[0]:
                 start = np.concatenate([lines.place[[root]], side.place])
@@ -235,30 +236,30 @@ class Collectives:
         What is followed along the arm is the first word, or with ``sent`` the last one, which any link that was
         not free holds back by the whole message.
         """
-        tape, ramp = self.tape, self.machine.ramp
+        tape, ramp, moving = self.tape, self.machine.ramp, label.on(Part.HOPS)
         behind = np.zeros_like(words) if sent else words
         travel = side.hops * self.machine.hop
         free = tape.after(self.links.bound(side.links), words - behind, label, side.place)
-        entry = Times.join(leave, tape.after(free, travel, label, side.place))
-        front = tape.scan(entry, travel, label, place)
+        entry = Times.join(leave, tape.after(free, travel, moving, side.place))
+        front = tape.scan(entry, travel, moving, place)
         self._hold(side.links, tape.late(front[:-1], free), side.hops, behind, label, side.place)
-        return tape.after(front[1:], behind + ramp, label, side.place)
+        return tape.after(tape.after(front[1:], ramp, moving, side.place), behind, label, side.place)
 
     def all_gather(self, own: Times, lines: Lines, words: Ints, root: int, label: Label) -> tuple[Times, Times]:
         """Every PE injects in turn, nearest the root first, the arm before it first; the root's multicast cuts through.
 
         ``words[position, line]`` in cycles. Gives when each PE has everything, and when each is free again.
         """
-        tape, hop, ramp = self.tape, self.machine.hop, self.machine.ramp
+        tape, hop, ramp, moving = self.tape, self.machine.hop, self.machine.ramp, label.on(Part.HOPS)
         done = tape.after(own[root], words[root], label, lines.place[root])
         for i, side in enumerate(map(_outwards, self._sides(own, lines, 0, lines.length, root))):
             if not side.own.shape[0]:
                 continue
             counts = words[root + 1 :] if i else words[:root][::-1]
             distance = np.cumsum(side.hops, axis=0) * hop
-            arrive = tape.after(side.own, 2 * ramp + distance, label, side.place)
+            arrive = tape.after(side.own, 2 * ramp + distance, moving, side.place)
             arrive = Times.choose(counts > 0, arrive, tape.zeros(arrive.shape))
-            free = tape.after(self.links.bound(side.links), distance + ramp, label, side.place)
+            free = tape.after(self.links.bound(side.links), distance + ramp, moving, side.place)
             start = tape.late(done, tape.latest(free)).reshape(1, -1)
             steps = np.concatenate([np.zeros_like(counts[:1]), counts[:-1]])
             place = np.concatenate([lines.place[[root]], side.place])

@@ -106,6 +106,7 @@ class Segment:
     """A piece of the critical path: what kept the end from coming earlier between two cycles.
 
     ``kind``: compute, collective, stream, port. ``pe`` is (row, column) in the region, where one is concerned.
+    ``part``: what the time was spent on: work, hops, words, or wait; see `tape.Part`.
     """
 
     kind: str
@@ -115,6 +116,7 @@ class Segment:
     start_cycle: int
     end_cycle: int
     step: str = ""
+    part: str = ""
 
     @property
     def cycles(self) -> int:

@@ -29,7 +29,7 @@ from .geometry import Geometry, Lines
 from .kernels import Call, Operand, execute
 from .machine import Machine
 from .report import Gather, OpCycles
-from .tape import Label, Tape, Times
+from .tape import Label, Part, Tape, Times
 from .tiles import Array, check_shape, gather_along, held_elements, narrow
 
 Ints = NDArray[np.int64]
@@ -94,7 +94,7 @@ class Steps:
             self._durations[key] = durations(step, block, self.machine, self.n_past)
         cycles = delayed(self._durations[key], geometry.region.id, step.id, self.delays)
         start = self.tape.late(free, *operands)
-        label = Label("compute", step.op.id, geometry.region.id, step.id)
+        label = Label("compute", step.op.id, geometry.region.id, step.id, Part.WORK)
         end = self.tape.after(start, cycles, label, geometry.place)
         waited = np.where(cycles > 0, start.cycle - free.cycle, 0)
         record = OpCycles(

@@ -20,7 +20,7 @@ from ..ir.program import EdgePort, Fan, Lane, Stream
 from .fabric import Links
 from .geometry import Geometry, Grid
 from .machine import Machine
-from .tape import Label, Tape, Times
+from .tape import Label, Part, Tape, Times
 from .tiles import elements, held_elements, spread, valid_counts
 
 Ints = NDArray[np.int64]
@@ -159,8 +159,9 @@ class Streams:
         which, away = which[order], away[order]
         turn = self.machine.link(words.ravel()[which])
         name = label._replace(region=geometry.region.id)
-        own = tape.after(ready.reshape(-1)[which], self.machine.ramp + away * self.machine.hop, name, which)
-        bound = tape.after(self.links.free[comb.links], comb.away * self.machine.hop, name)
+        moving = name.on(Part.HOPS)
+        own = tape.after(ready.reshape(-1)[which], self.machine.ramp + away * self.machine.hop, moving, which)
+        bound = tape.after(self.links.free[comb.links], comb.away * self.machine.hop, moving)
         first = tape.late(own[:1], tape.latest(bound).reshape(1))
         heads = tape.scan(Times.join(first, own[1:]), turn[:-1], name, which)
         tail = tape.after(heads[-1], turn[-1], name, which[-1])
@@ -175,7 +176,7 @@ class Streams:
         """The message at the destination's gate or port: link by link, each free of what came before."""
         if len(lane.path) < 2:
             return front
-        tape, hop = self.tape, self.machine.hop
+        tape, hop, moving = self.tape, self.machine.hop, label.on(Part.HOPS)
         wafer = (
             source.geometry.region.rect.wafer
             if source
@@ -187,11 +188,12 @@ class Streams:
         hops = np.full(len(ids), hop)
         whole = self.machine.link(words.sum())
         free = self.links.free[ids]
-        heads = tape.scan(Times.join(front.head.reshape(1), tape.after(free, hop, label)), hops, label)
+        heads = tape.scan(Times.join(front.head.reshape(1), tape.after(free, hop, moving)), hops, moving)
         enter = tape.late(heads[:-1], free)
-        steady = tape.after(front.tail.reshape(1).spread((len(ids),)), np.cumsum(hops), label)
+        steady = tape.after(front.tail.reshape(1).spread((len(ids),)), np.cumsum(hops), moving)
         tails = tape.late(steady, tape.after(heads[1:], whole, label))
-        self.links.hold(ids, tape.late(Times.join(front.tail.reshape(1), tails[:-1]), tape.after(enter, whole, label)))
+        held = tape.after(enter, whole, label.on(Part.WAIT))
+        self.links.hold(ids, tape.late(Times.join(front.tail.reshape(1), tails[:-1]), held))
         return Front(heads[-1], tails[-1])
 
     def _arrive(
@@ -214,10 +216,11 @@ class Streams:
         name = label._replace(region=geometry.region.id)
         head = tape.late(front.head, tape.latest(self.links.free[comb.links]))
         tail = tape.late(front.tail, tape.after(head, self.machine.link(words.sum()), name))
+        moving = name.on(Part.HOPS)
         self.links.hold(
-            comb.links, tape.after(tail.reshape(1).spread(comb.away.shape), comb.away * self.machine.hop, name)
+            comb.links, tape.after(tail.reshape(1).spread(comb.away.shape), comb.away * self.machine.hop, moving)
         )
         delay = comb.distance * self.machine.hop + self.machine.ramp
-        arrive = tape.after(tail.reshape(1, 1).spread(geometry.shape), delay, name, geometry.place)
+        arrive = tape.after(tail.reshape(1, 1).spread(geometry.shape), delay, moving, geometry.place)
         took = wanted * teeth
         return Times.choose(took > 0, arrive, tape.zeros(geometry.shape)), tape.latest(arrive.reshape(-1)), took

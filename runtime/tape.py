@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -60,13 +61,32 @@ class Times:
         return Times(np.broadcast_to(self.cycle, shape), node)
 
 
+class Part(StrEnum):
+    """What a piece of time was spent on.
+
+    WORK: a kernel on a PE. HOPS: the first word's way over ramps and links, with the one addition at each PE of a
+    chain. WORDS: the rest of a message behind its first word. WAIT: a link held by an earlier message.
+    """
+
+    WORK = "work"
+    HOPS = "hops"
+    WORDS = "words"
+    WAIT = "wait"
+
+
 class Label(NamedTuple):
-    """What an event was: its kind, the op or stream, the region and the step (empty where there is none)."""
+    """What an event was: its kind, the op or stream, the region and the step (empty where there is none), and what it
+    spent its time on.
+    """
 
     kind: str
     name: str
     region: str = ""
     step: str = ""
+    part: Part = Part.WORDS
+
+    def on(self, part: Part) -> Label:
+        return self._replace(part=part)
 
 
 class Node(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wafercc.passes.layout.eliminate import Factor, TooWide, minimise
+from wafercc.passes.layout.eliminate import IMPOSSIBLE, Factor, TooWide, marginals, minimise
 
 
 @st.composite
@@ -36,6 +36,19 @@ def test_elimination_equals_trying_everything(problem: tuple[list[int], list[Fac
     total, choice = minimise(sizes, factors)
     assert total == least
     assert cost_of(tuple(choice), factors) == least
+
+
+@given(problems(), st.sets(st.integers(0, 30), max_size=6))
+def test_marginals_equal_forcing_each_choice(problem: tuple[list[int], list[Factor]], closed: set[int]) -> None:
+    """Also where some entries are impossible."""
+    sizes, factors = problem
+    for factor in factors:
+        factor.costs[np.isin(factor.costs, list(closed))] = IMPOSSIBLE
+    choices = list(itertools.product(*(range(n) for n in sizes)))
+    for variable, found in enumerate(marginals(sizes, factors)):
+        for choice in range(sizes[variable]):
+            least = min(cost_of(c, factors) for c in choices if c[variable] == choice)
+            assert int(found[choice]) == min(least, IMPOSSIBLE)
 
 
 def test_a_join_that_would_be_too_wide_is_refused() -> None:

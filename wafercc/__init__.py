@@ -76,8 +76,9 @@ def compile(
     Symbolic dimensions are bound by ``inputs_like`` (arrays, of which only names and shapes count), ``shapes`` (by
     input) or ``dims`` (by the model's own dimension names); what stays unbound gets a default that
     ``program.assumptions`` names. ``context`` binds the length of a cache to a capacity, so that one program serves
-    every shorter one. ``steering`` takes the further fields of `wafercc.passes.options.Options`, such as ``stages``,
-    ``region`` or ``disabled_passes``.
+    every shorter one. ``steering`` takes the further fields of `wafercc.passes.options.Options`: ``stages``,
+    ``region``, ``pins={"r1": (x, y, w, h)}``, ``strategies={"matmul": "rows=k columns=n"}``,
+    ``constraints="decisions.toml"`` (as ``Program.constraints()`` gives it), ``max_lanes``, ``disabled_passes``.
 
     Raises:
         ImportFailed: the file cannot be read as a decoder graph.

@@ -111,6 +111,12 @@ class Program:
             hint="pass past_* and read present_* with run()",
         )
 
+    def constraints(self) -> str:
+        """The decisions of this program as a TOML page: compiled with it, the same model gives the same program."""
+        from .passes.constraints import constraints_text
+
+        return constraints_text(self.placed)
+
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What the compiler assumed, each with the flag that changes it."""

@@ -1,6 +1,6 @@
 """Layout: how every op of a block becomes many cores: strategies, relayouts, prices, search, and the block."""
 
 from .emit import SolvedBlock, emit
-from .search import Search, Solution
+from .search import NoSuchStrategy, Search, Solution
 
-__all__ = ["Search", "Solution", "SolvedBlock", "emit"]
+__all__ = ["NoSuchStrategy", "Search", "Solution", "SolvedBlock", "emit"]

@@ -9,7 +9,7 @@ of decoder layers are thin: a residual stream with short loops beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,16 +31,78 @@ class Factor:
     costs: Table
 
 
+@dataclass(frozen=True)
+class _Bucket:
+    """One variable's turn: all tables that mention it, joined; axes are ``scope``, then the variable itself."""
+
+    variable: int
+    scope: tuple[int, ...]
+    joined: Table
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        return *self.scope, self.variable
+
+    @property
+    def reduced(self) -> Table:
+        """What is passed on: the least cost for every setting of the neighbours."""
+        least: Table = np.minimum(self.joined.min(axis=-1), IMPOSSIBLE)
+        return least
+
+
 def minimise(sizes: Sequence[int], factors: Sequence[Factor], most_entries: int = 4_000_000) -> tuple[int, list[int]]:
     """The least total cost, and one choice per variable that has it; ties go to the lower index.
 
     Raises:
         TooWide: a join would exceed ``most_entries``.
     """
+    constant = 0
+    chosen: list[tuple[int, tuple[int, ...], NDArray[np.intp]]] = []
+    for bucket in _eliminate(sizes, factors, most_entries):
+        chosen.append((bucket.variable, bucket.scope, bucket.joined.argmin(axis=-1)))
+        if not bucket.scope:
+            constant += int(bucket.reduced)
+    result = [0] * len(sizes)
+    for variable, scope, best in reversed(chosen):
+        result[variable] = int(best[tuple(result[u] for u in scope)])
+    return constant, result
+
+
+def marginals(sizes: Sequence[int], factors: Sequence[Factor], most_entries: int = 4_000_000) -> list[Table]:
+    """For each variable and each of its choices: the least total cost of all settings with that choice.
+
+    Elimination passes costs up a tree of buckets; a second pass brings back down what each bucket knows of the rest,
+    less what it heard from below (bucket-tree elimination, Kask et al. 2005).
+
+    Raises:
+        TooWide: a join would exceed ``most_entries``.
+    """
+    buckets = list(_eliminate(sizes, factors, most_entries))
+    turn = {bucket.variable: i for i, bucket in enumerate(buckets)}
+    total = sum(int(bucket.reduced) for bucket in buckets if not bucket.scope)
+    beliefs: dict[int, Table] = {}
+    found: list[Table] = [np.zeros(0, np.int64)] * len(sizes)
+    for bucket in reversed(buckets):
+        belief = bucket.joined
+        if bucket.scope:
+            parent = min(bucket.scope, key=lambda v: turn[v])
+            order = buckets[turn[parent]].order
+            rest = beliefs[parent] - _aligned(Factor(bucket.scope, bucket.reduced), order)
+            others = tuple(i for i, v in enumerate(order) if v not in bucket.scope)
+            left = tuple(v for v in order if v in bucket.scope)
+            down = Factor(left, np.minimum(rest.min(axis=others), IMPOSSIBLE))
+            belief = belief + _aligned(down, bucket.order)
+        else:
+            belief = belief + (total - int(bucket.reduced))
+        beliefs[bucket.variable] = belief
+        found[bucket.variable] = np.minimum(belief.min(axis=tuple(range(len(bucket.scope)))), IMPOSSIBLE)
+    return found
+
+
+def _eliminate(sizes: Sequence[int], factors: Sequence[Factor], most_entries: int) -> Iterator[_Bucket]:
+    """The buckets in the order of elimination: always the variable whose join is smallest."""
     alive: list[Factor] = list(factors)
     left = set(range(len(sizes)))
-    chosen: list[tuple[int, tuple[int, ...], NDArray[np.intp]]] = []
-    constant = 0
     neighbours: dict[int, set[int]] = {v: set() for v in left}
     for factor in alive:
         for v in factor.variables:
@@ -54,22 +116,15 @@ def minimise(sizes: Sequence[int], factors: Sequence[Factor], most_entries: int 
         joined = np.zeros([sizes[u] for u in (*scope, variable)], np.int64)
         for factor in [f for f in alive if variable in f.variables]:
             joined += _aligned(factor, (*scope, variable))
+        bucket = _Bucket(variable, scope, joined)
+        yield bucket
         alive = [f for f in alive if variable not in f.variables]
-        best = joined.argmin(axis=-1)
-        chosen.append((variable, scope, best))
-        reduced = np.minimum(joined.min(axis=-1), IMPOSSIBLE)
         if scope:
-            alive.append(Factor(scope, reduced))
-        else:
-            constant += int(reduced)
+            alive.append(Factor(scope, bucket.reduced))
         left.remove(variable)
         for u in scope:
             neighbours[u].update(scope)
             neighbours[u].discard(variable)
-    result = [0] * len(sizes)
-    for variable, scope, best in reversed(chosen):
-        result[variable] = int(best[tuple(result[u] for u in scope)])
-    return constant, result
 
 
 def _aligned(factor: Factor, order: tuple[int, ...]) -> Table:

@@ -6,7 +6,9 @@ direction and a finishing step. Reads a template Graph and its Solution; writes 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from wafercc.ir.block import (
     AllGather,
@@ -29,17 +31,20 @@ from wafercc.targets import Target
 from . import price
 from .relayout import Move, plan
 from .search import Solution
-from .strategy import Strategy, is_whole, lines_of
+from .strategy import Strategy, is_whole, lines_of, name_of
 
 
 @dataclass(frozen=True)
 class SolvedBlock:
-    """A block and what its parameters and interface are called in the template it was made from."""
+    """A block, what its parameters and interface are called in the template it was made from, and as plain JSON what
+    was decided and why (empty if the search worked out no reasons).
+    """
 
     block: Block
     weights: dict[LocalName, ValueName]
     interface: dict[LocalName, ValueName]
     estimate_cycles: int
+    decided: Mapping[str, Any] = field(default_factory=dict)
 
 
 def emit(name: BlockName, graph: Graph, solution: Solution, target: Target) -> SolvedBlock:
@@ -61,7 +66,31 @@ def emit(name: BlockName, graph: Graph, solution: Solution, target: Target) -> S
         states={LocalName(p): outputs[graph.outputs.index(q)] for p, q in graph.states.items() if q in graph.outputs},
     )
     interface = {LocalName(v): v for v in graph.inputs} | dict(zip(outputs, graph.outputs, strict=True))
-    return SolvedBlock(block, writer.params, interface, solution.cycles)
+    return SolvedBlock(block, writer.params, interface, solution.cycles, _decided(solution))
+
+
+def _decided(solution: Solution) -> dict[str, Any]:
+    """The choices of a solution as plain JSON: its mesh, each op's strategy with the next best, shared layouts."""
+    ops = {
+        op: {
+            "strategy": name_of(solution.strategies[op], solution.mesh),
+            "own_cycles": reason.own_cycles,
+            "others": [list(other) for other in reason.others],
+            "tried": reason.tried,
+            "known": reason.known,
+            "forced": reason.forced,
+        }
+        for op, reason in solution.reasons.items()
+    }
+    if not ops:
+        return {}
+    return {
+        "mesh": {d: [a.extent for a in solution.mesh.axes if a.along == d] for d in ("x", "y")},
+        "cycles": solution.cycles,
+        "byte_price": solution.byte_price,
+        "shared": {value: str(layout) for value, layout in solution.shared.items()},
+        "ops": ops,
+    }
 
 
 @dataclass

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -24,18 +25,37 @@ from wafercc.ir.loops import Loops
 from wafercc.targets import Target
 
 from . import price
-from .eliminate import IMPOSSIBLE, Factor, Table, TooWide, minimise
+from .eliminate import IMPOSSIBLE, Factor, Table, TooWide, marginals, minimise
 from .relayout import plan
-from .strategy import Strategy, dim_facts, is_whole, lines_of, op_loops, strategies
+from .strategy import Strategy, dim_facts, is_legal, is_whole, lines_of, name_of, named, op_loops, strategies
 
 EARLY_SHARE = 4  # ops that run while the block waits for its input count a quarter
+MOST_NAMED = 3  # forced ops that a message names
 BYTE_PRICES = (0, 1, 8, 64)  # cycles per 64 bytes of weights, tried in turn until the bound holds
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an op is cut as it is: its own cycles, and the block's cycles if it had to take each of the next best.
+
+    ``others``: (strategy, cycles of the whole block with that strategy forced and all else chosen anew), best first.
+    ``tried`` of ``known`` strategies were in the search; ``forced``: by name, so that nothing else was.
+    """
+
+    own_cycles: int
+    others: tuple[tuple[str, int], ...]
+    tried: int
+    known: int
+    forced: bool
 
 
 @dataclass(frozen=True)
 class Solution:
     """A block's choices on one mesh: a strategy per op, the shared layout of values, and the estimate they were
     chosen by.
+
+    ``byte_price``: cycles charged for each 64 bytes of weights on a PE, 0 where SRAM has room; ``cycles`` are without
+    it.
     """
 
     mesh: Mesh
@@ -44,19 +64,41 @@ class Solution:
     outputs: Mapping[ValueName, Layout]
     cycles: int
     weight_bytes: int
+    byte_price: int = 0
+    reasons: Mapping[OpId, Reason] = field(default_factory=dict)
+
+
+class NoSuchStrategy(CompileError):
+    """A forced strategy does not exist on this mesh; ``known`` are the op's strategies that do."""
+
+    def __init__(self, op: Op, wanted: str, known: Sequence[str]) -> None:
+        self.op, self.wanted, self.known = op, wanted, tuple(sorted(set(known)))
+        near = get_close_matches(wanted, self.known, n=len(self.known), cutoff=0.0)
+        super().__init__(
+            f"no strategy {wanted!r}; there are, nearest first: {', '.join(near)}", where=f"op {op.id} ({op.kind})"
+        )
+
+    def joined(self, other: CompileError | None) -> CompileError:
+        """The same about several meshes: all strategies known on any of them. What does not fit is told first."""
+        if isinstance(other, NoSuchStrategy) and other.op == self.op:
+            return NoSuchStrategy(self.op, self.wanted, (*other.known, *self.known))
+        return other or self
 
 
 @dataclass(frozen=True)
 class Search:
     """Options of the search: how many strategies an op may try, fewer for ops off the critical path; forced ones by op.
 
-    ``kept_bytes`` of SRAM are not for weights: caches and activations need them.
+    ``shared`` layouts are forced by value. ``kept_bytes`` of SRAM are not for weights: caches and activations need
+    them. ``reasons``: of how many next best strategies of each op to work out what they would cost.
     """
 
     tries: int = 16
     early_tries: int = 6
-    forced: Mapping[str, str] = field(default_factory=dict)
+    forced: Mapping[OpId, str] = field(default_factory=dict)
+    shared: Mapping[ValueName, Layout] = field(default_factory=dict)
     kept_bytes: int = 0
+    reasons: int = 0
 
     def __call__(
         self, graph: Graph, mesh: Mesh, target: Target, early: frozenset[ValueName], carried: frozenset[ValueName]
@@ -66,7 +108,7 @@ class Search:
 
         Raises:
             DoesNotFit: the weights exceed the SRAM of the mesh however they are cut.
-            CompileError: a forced strategy does not exist.
+            NoSuchStrategy: a forced strategy does not exist on this mesh.
         """
         problem = _Problem(self, graph, mesh, target, early, carried)
         bound, least = target.pe.usable_bytes - self.kept_bytes, 0
@@ -76,14 +118,21 @@ class Search:
                 return solution
             least = solution.weight_bytes
         raise DoesNotFit(
-            f"the weights of {len(graph.ops)} ops need {least} bytes per PE on {mesh.columns}x{mesh.rows} PEs; "
-            f"{bound} are usable",
+            f"the weights of {len(graph.ops)} ops need {least} bytes per PE on {mesh.columns}x{mesh.rows} PEs"
+            f"{self.words(graph)}; {bound} are usable",
             resource="SRAM bytes per PE",
             demand=least,
             bound=bound,
             where=f"block with op {graph.ops[-1].id}",
-            hint="use a larger target or --region, or more --stages",
+            hint=f"{'leave out --strategy, or ' if self.words(graph) else ''}use a larger target or --region, or more "
+            "--stages",
         )
+
+    def words(self, graph: Graph) -> str:
+        """What is forced in a template, for messages; empty if nothing is."""
+        found = [f"{op.id} forced to {self.forced[op.id]}" for op in graph.ops if op.id in self.forced]
+        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        return f" with {', '.join(found[:MOST_NAMED])}{more}" if found else ""
 
 
 def boundary_layout(kind: TensorType, mesh: Mesh) -> Layout:
@@ -120,15 +169,13 @@ class _Problem:
 
     def priced(self, op: Op) -> list[tuple[Strategy, int]]:
         """An op's strategies with their own cycles, cheapest first; more PEs first among equals."""
-        found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh)
         wanted = self.options.forced.get(op.id)
+        found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, spread=wanted is None)
         if wanted is not None:
-            names = sorted({s.name for s in found})
-            found = [s for s in found if s.name == wanted]
+            names = [name_of(s, self.mesh) for s in found]
+            found = named(found, wanted, self.mesh)
             if not found:
-                raise CompileError(
-                    f"no strategy {wanted!r}; there are: {', '.join(names)}", where=f"op {op.id} ({op.kind})"
-                )
+                raise NoSuchStrategy(op, wanted, names)
         return sorted(((s, self.own_cycles(op, s)) for s in found), key=lambda pair: (pair[1], -pair[0].pes))
 
     def solve(self, byte_price: int) -> Solution:
@@ -178,16 +225,39 @@ class _Problem:
         cycles, chosen = minimise(sizes, factors)
         picked = {op.id: domains[i][chosen[i]] for i, op in enumerate(graph.ops)}
         if cycles >= IMPOSSIBLE:
+            forced = self.options.words(graph)
             raise CompileError(
-                "no combination of layouts leads through this block",
+                f"no combination of layouts leads through this block{forced}",
                 where=f"op {graph.ops[-1].id}",
-                hint="use fewer new tokens, more --stages or another --region",
+                hint="use another --strategy" if forced else "use fewer new tokens, more --stages or another --region",
             )
+        paid = cycles - sum(self.price_bytes(op, picked[op.id], byte_price) for op in graph.ops)
         layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
-        return self.solution(picked, layouts_shared, cycles)
+        reasons = self.reasons(domains, chosen, marginals(sizes, factors), paid) if self.options.reasons else {}
+        return self.solution(picked, layouts_shared, paid, byte_price, reasons)
+
+    def reasons(
+        self, domains: Sequence[Sequence[Strategy]], chosen: Sequence[int], totals: Sequence[Table], cycles: int
+    ) -> dict[OpId, Reason]:
+        """Per op what the next best strategies would make of the block."""
+        found: dict[OpId, Reason] = {}
+        for i, op in enumerate(self.graph.ops):
+            more = totals[i] - totals[i][chosen[i]]
+            order = np.argsort(more, kind="stable").tolist()
+            ranked = [j for j in order if j != chosen[i] and more[j] < IMPOSSIBLE // 2]
+            others = [(name_of(domains[i][j], self.mesh), cycles + int(more[j])) for j in ranked]
+            own = next(c for s, c in self.found[op.id] if s is domains[i][chosen[i]])
+            known, forced = len(self.found[op.id]), op.id in self.options.forced
+            found[op.id] = Reason(own, tuple(others[: self.options.reasons]), len(domains[i]), known, forced)
+        return found
 
     def solution(
-        self, picked: Mapping[OpId, Strategy], shared: Mapping[ValueName, Layout], cycles: int
+        self,
+        picked: Mapping[OpId, Strategy],
+        shared: Mapping[ValueName, Layout],
+        cycles: int,
+        byte_price: int,
+        reasons: Mapping[OpId, Reason],
     ) -> Solution:
         graph = self.graph
         held = {
@@ -206,7 +276,7 @@ class _Problem:
             producer = graph.producer[value]
             made = picked[producer.id].outs[producer.outputs.index(value)]
             outputs[value] = boundary_layout(graph.types[value], self.mesh) if value in self.carried else made
-        return Solution(self.mesh, picked, shared, outputs, cycles, size)
+        return Solution(self.mesh, picked, shared, outputs, cycles, size, byte_price, reasons)
 
     def shared_values(self) -> list[ValueName]:
         """Inputs, and values that several operands read: each is brought into one shared layout first."""
@@ -222,10 +292,12 @@ class _Problem:
         self, value: ValueName, domains: Sequence[Sequence[Strategy]], number: Mapping[OpId, int]
     ) -> list[Layout]:
         """The layouts a shared value may have: what its readers want and its producer makes; one only if it is
-        carried in.
+        carried in, or forced.
         """
         if value in self.carried and value in self.graph.inputs:
             return [boundary_layout(self.graph.types[value], self.mesh)]
+        if value in self.options.shared:
+            return [self.checked(value, self.options.shared[value])]
         wanted: dict[Layout, None] = {}
         producer = self.graph.producer.get(value)
         if producer is not None:
@@ -236,6 +308,18 @@ class _Problem:
                 if name == value:
                     wanted.update(dict.fromkeys(_need(s, slot) for s in domains[number[op.id]]))
         return list(wanted)
+
+    def checked(self, value: ValueName, layout: Layout) -> Layout:
+        """A forced layout, if the value can have it.
+
+        Raises:
+            CompileError: it has another rank, an axis that the mesh has not, or parts a dimension that grows.
+        """
+        kind = self.graph.types[value]
+        axes = {a.name for a in self.mesh.axes}
+        if len(layout.splits) != kind.rank or not set(layout.cut_axes) <= axes or not is_legal(layout, kind):
+            raise CompileError(f"{kind} cannot lie as {layout} on the mesh {self.mesh}", where=f"value {value}")
+        return layout
 
     def table(self, value: ValueName, made: Sequence[Layout], needs: Sequence[Layout]) -> Table:
         """Relayout cycles, made x needed."""

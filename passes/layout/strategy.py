@@ -12,6 +12,7 @@ loops^2).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ from wafercc.ir.optable import Work, spec_of
 # Values above this size never lie whole on one PE of a larger region.
 WHOLE_ELEMENTS = 1024
 MAX_GRANULES = 3
+_GRANULE = re.compile(r"/\d+")
 
 DimOf = tuple[ValueName, int]
 
@@ -50,12 +52,6 @@ class Strategy:
     work: Work
     pes: int
 
-    @property
-    def name(self) -> str:
-        """For messages and steering: ``y:k x:n``; ``whole`` if nothing is cut."""
-        words = [f"{axis}:{loop}" for loop, cut in self.cuts.items() for axis in cut.axes]
-        return " ".join(sorted(words, reverse=True)) or "whole"
-
 
 @dataclass(frozen=True)
 class DimFacts:
@@ -63,6 +59,34 @@ class DimFacts:
 
     cyclic: frozenset[DimOf]
     granules: Mapping[DimOf, tuple[int, ...]]
+
+
+def name_of(strategy: Strategy, mesh: Mesh) -> str:
+    """What people call a strategy: which loop each direction of the mesh cuts; ``whole`` if nothing is cut.
+
+    ``rows=k columns=n/16``: rows of PEs cut the loop k, columns the loop n, 16 steps at a time. ``columns=b*n``: of
+    a direction in two factors the major one cuts b, the minor one n; ``-`` stands for a factor that cuts nothing. Two
+    factors that cut one loop read like a direction that is not factored.
+    """
+    loop_of = {axis: loop for loop, cut in strategy.cuts.items() for axis in cut.axes}
+    words = []
+    for direction, along in (("rows", "y"), ("columns", "x")):
+        loops = [loop_of.get(a.name, "-") for a in mesh.axes if a.along == along and a.extent > 1]
+        parts = [_granular(loop, strategy.cuts) for loop in (loops[:1] if len(set(loops)) == 1 else loops)]
+        if any(part != "-" for part in parts):
+            words.append(f"{direction}={'*'.join(parts)}")
+    return " ".join(words) or "whole"
+
+
+def _granular(loop: str, cuts: Mapping[str, Cut]) -> str:
+    granule = cuts[loop].granule if loop in cuts else 1
+    return f"{loop}/{granule}" if granule > 1 else loop
+
+
+def named(found: Sequence[Strategy], wanted: str, mesh: Mesh) -> list[Strategy]:
+    """The strategies that a name means: those of exactly this name, else those that differ only in granules."""
+    exact = [s for s in found if name_of(s, mesh) == wanted]
+    return exact or [s for s in found if _GRANULE.sub("", name_of(s, mesh)) == wanted]
 
 
 def op_loops(graph: Graph, op: Op) -> Loops:
@@ -106,8 +130,13 @@ def dim_facts(graph: Graph, loops_of: Mapping[str, Loops]) -> DimFacts:
     return DimFacts(frozenset(cyclic), {d: tuple(sorted(g)) for d, g in granules.items()})
 
 
-def strategies(graph: Graph, op: Op, loops: Loops, facts: DimFacts, mesh: Mesh) -> list[Strategy]:
-    """Every way to give the mesh's axes to the op's loops; never empty (``whole`` if all else is illegal)."""
+def strategies(
+    graph: Graph, op: Op, loops: Loops, facts: DimFacts, mesh: Mesh, spread: bool = True
+) -> list[Strategy]:
+    """Every way to give the mesh's axes to the op's loops; never empty (``whole`` if all else is illegal).
+
+    ``spread`` leaves out those by which a large value would lie whole on one PE, as long as there are others.
+    """
     axes = [a for a in mesh.axes if a.extent > 1]
     cyclic_loops: set[str] = set()
     granules: dict[str, set[int]] = {}
@@ -121,7 +150,7 @@ def strategies(graph: Graph, op: Op, loops: Loops, facts: DimFacts, mesh: Mesh) 
         strategy = _strategy(graph, op, loops, cuts, mesh)
         if strategy is not None:
             found.setdefault((strategy.ins, strategy.outs, strategy.owed), strategy)
-    legal = [s for s in found.values() if all(_spread(graph, op, s, mesh))]
+    legal = [s for s in found.values() if spread and all(_spread(graph, op, s, mesh))]
     return legal or list(found.values())
 
 
@@ -178,7 +207,7 @@ def _strategy(graph: Graph, op: Op, loops: Loops, cuts: dict[str, Cut], mesh: Me
         return None
     in_types = graph.in_types(op)
     for layout, kind in [*zip(ins, in_types, strict=True), *zip(outs, graph.out_types(op), strict=True)]:
-        if layout is not None and kind is not None and not _legal(layout, kind):
+        if layout is not None and kind is not None and not is_legal(layout, kind):
             return None
     steps = {name: _steps(loops.loop(name), cut, mesh) for name, cut in cuts.items()}
     in_shapes = [
@@ -231,7 +260,7 @@ def _pieces(loop: Loop, cut: Cut) -> int:
     return -(-upper(loop.extent) // cut.granule)
 
 
-def _legal(layout: Layout, kind: TensorType) -> bool:
+def is_legal(layout: Layout, kind: TensorType) -> bool:
     """A dimension that grows is cut one element at a time, cyclically."""
     return all(
         not (split.axes and isinstance(dim, Affine)) or (split.cyclic and split.granule == 1)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from ...errors import CompileError, DoesNotFit
 from ...ir.block import RegionId
+from ...ir.embedding import Refusal
 from ...ir.placement import Placement, PlacementReport, PlaceRequest, Shape
 from ...ir.program import Rect
 from ...silicon import DefectMap
@@ -163,12 +164,17 @@ def _pinned(problem: Problem, sites: Sites) -> dict[int, Spot]:
     for i, rect in problem.pins.items():
         where = f"region {problem.ids[i]}, pinned at {rect}"
         shapes = problem.shapes[i]
-        found = [sites.fit(rect.x, rect.y, rect.w, rect.h, s, k) for k, s in enumerate(shapes)]
-        spot = next((s for s in found if s is not None), None)
+        found = [sites.exactly(rect, s, k) for k, s in enumerate(shapes)]
+        spot = next((s for s in found if isinstance(s, Spot)), None)
         if spot is None:
             wanted = " or ".join(f"{s.columns} columns x {s.rows} rows" for s in shapes)
+            least, live = min(s.pes for s in shapes), sites.live(rect)
+            reasons = "; ".join(dict.fromkeys(r.reason for r in found if isinstance(r, Refusal)))
             raise CompileError(
-                f"the rectangle does not take {wanted} of live PEs", where=where, hint="pin it elsewhere, or larger"
+                f"{wanted} need {least} live cores laid out as a mesh; {live} of its {rect.w * rect.h} are alive: "
+                f"{reasons}",
+                where=where,
+                hint="pin it elsewhere or larger, or give a smaller --region",
             )
         for other, taken in spots.items():
             if spot.overlaps(taken):
@@ -218,5 +224,6 @@ def _no_room(problem: Problem, target: Target) -> DoesNotFit:
         demand=demand,
         bound=bound,
         where=f"{target.name}, wafer {problem.wafer}",
-        hint="use a larger target, fewer PEs per region, or more stages",
+        hint=("pin fewer regions, or " if problem.pins else "")
+        + "use a larger target, fewer PEs per region, or more stages",
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ...ir.block import RegionId
 from ...ir.graph import ValueName
 from ...ir.partition import Partition
 from ...ir.placement import HOST, End, Flow, PlaceRequest, RegionRequest, Shape
+from ...ir.program import Rect
 from ..size import SizePlan
 
 
-def place_request(partition: Partition, plan: SizePlan) -> PlaceRequest:
-    """The regions with their meshes, and the words that flow between them and the host."""
+def place_request(partition: Partition, plan: SizePlan, pins: Mapping[RegionId, Rect]) -> PlaceRequest:
+    """The regions with their meshes, the words that flow between them and the host, and the rectangles given."""
     graph = partition.graph
     flows: dict[tuple[End, End], int] = {}
 
@@ -28,4 +32,4 @@ def place_request(partition: Partition, plan: SizePlan) -> PlaceRequest:
             if value in graph.outputs and value not in graph.states.values():
                 add(stage.region, HOST, value)
     regions = tuple(RegionRequest(s.region, (Shape(*plan.shapes[s.block]),)) for s in partition.stages)
-    return PlaceRequest(regions, tuple(Flow(a, b, n) for (a, b), n in flows.items()))
+    return PlaceRequest(regions, tuple(Flow(a, b, n) for (a, b), n in flows.items()), pins)

@@ -40,6 +40,15 @@ class Sites:
         rect, detour = found
         return Spot(rect.x, rect.y, rect.w, rect.h, index, detour)
 
+    def exactly(self, rect: Rect, shape: Shape, index: int) -> Spot | Refusal:
+        """The spot that is this whole rectangle, or why the mesh does not embed in it."""
+        found = embed(rect, shape.rows, shape.columns, self.alive, self.reach)
+        return found if isinstance(found, Refusal) else Spot(rect.x, rect.y, rect.w, rect.h, index, detour(found))
+
+    def live(self, rect: Rect) -> int:
+        """Live cores in a rectangle."""
+        return int(self.alive.core[rect.y : rect.y + rect.h, rect.x : rect.x + rect.w].sum())
+
     def _decide(self, rect: Rect, shape: Shape) -> tuple[Rect, int] | None:
         if not self._enough_alive(rect, shape):
             return None

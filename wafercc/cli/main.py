@@ -14,7 +14,7 @@ import click
 
 from .. import __version__
 from ..errors import WaferError
-from . import compile, export, run, show, targets, verify, viz
+from . import compile, export, passes, run, show, targets, verify, viz
 from .talk import say
 
 
@@ -24,7 +24,7 @@ def app() -> None:
     """Map LLM graphs (ONNX) onto a wafer-scale processor, around its defects, and execute the placed program."""
 
 
-VERBS = (compile, run, show, verify, viz, export, targets)
+VERBS = (compile, passes, run, show, verify, viz, export, targets)
 for verb in VERBS:
     app.add_command(verb.command)
 

@@ -5,13 +5,75 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .naming import short
+
 CROWDED = 0.9  # of a resource: worth a sentence
+WORTH_SAYING = 0.02  # of the critical path
+MOSTLY_USED = 0.75  # of the live PEs: sizes were chosen by the room there is
 
 
 def limits(facts: Mapping[str, Any]) -> list[str]:
     """Sentences about cycles, memory, colours and PEs, from the numbers of `summary.as_dict`."""
-    found = [*_cycles(facts), _memory(facts), _colours(facts), _pes(facts), _spread(facts), _placement(facts)]
+    found = _bottlenecks(facts) or _cycles(facts)
+    found += [_memory(facts), _colours(facts), _pes(facts), _spread(facts), _placement(facts)]
     return [sentence for sentence in found if sentence]
+
+
+def _bottlenecks(facts: Mapping[str, Any]) -> list[str]:
+    """What takes most of the critical path, each with the option that would shorten it."""
+    found = (facts["timing"] or {}).get("bottlenecks", [])
+    return [
+        f"{group['share']:.1%} of the critical path is {_what(group)}, most in {short(group['largest'])}: "
+        f"{_lever(group, facts)}."
+        for group in found
+        if group["share"] >= WORTH_SAYING
+    ]
+
+
+def _what(group: Mapping[str, Any]) -> str:
+    if group["what"] == "work":
+        return f"work of {group['of']} ops on PEs"
+    spent = {"hops": "distance", "words": "length of messages", "wait": "links held by earlier messages"}
+    where = {
+        "collective": "collectives inside regions",
+        "stream": "streams between regions",
+        "host": "streams from and to the host",
+    }
+    return f"{spent[group['of']]}, in {where[group['what']]}"
+
+
+def _lever(group: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """The option that would help, given those that the program was compiled with."""
+    options = facts["options"]
+    region, lanes = options.get("region"), options.get("max_lanes")
+    size = "" if region is None else f" (now {region[1]}x{region[0]})"
+    fewer = "fewer new tokens (--new-tokens, --shape)"
+    forced = "leave out --strategy; " if options.get("strategies") else ""
+    match group["what"], group["of"]:
+        case "work", _ if region is not None:
+            return f"{forced}a larger --region{size} gives each op more PEs"
+        case "work", _ if facts["pes"]["share_of_live"] >= MOSTLY_USED:
+            return f"{forced}a larger --target, or fewer --stages, gives each op more PEs"
+        case "work", _:
+            return f"{forced}{fewer} are less work; by estimate more PEs would cost more than they save"
+        case "collective", "hops":
+            return f"{forced}a smaller --region{size} has shorter rows and columns, for more work on each PE"
+        case "collective", _:
+            return f"{forced}{fewer} are shorter messages"
+        case "stream", "hops" if options.get("pins"):
+            return "--pin the regions nearer to each other, or leave some free"
+        case "stream", "hops":
+            return "fewer --stages are fewer ways between regions"
+        case "stream", "words" if lanes is not None:
+            return f"a higher --max-lanes (now {lanes}) carries them side by side"
+        case "stream", "words":
+            return f"fewer --stages move less between regions; {fewer} are shorter messages"
+        case "host", "hops":
+            return "--pin the first and the last region nearer to the wafer's west or east edge, where the ports are"
+        case "host", "words":
+            return f"ports take one word at a time: {fewer} are shorter messages"
+        case _:
+            return "--pin regions out of each other's way, or lower --max-lanes"
 
 
 def _cycles(facts: Mapping[str, Any]) -> list[str]:

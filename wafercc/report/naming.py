@@ -73,3 +73,8 @@ def stream_ends(stream: Stream, regions: Mapping[InstanceId, RegionId]) -> tuple
 def port_of(lane: Lane) -> EdgePort | None:
     """The edge port of a lane that starts or ends at the host."""
     return next((end for end in (lane.source, lane.destination) if isinstance(end, EdgePort)), None)
+
+
+def short(name: str, longest: int = 48) -> str:
+    """A long name by its end, which tells more than its beginning."""
+    return name if len(name) <= longest else "…" + name[1 - longest :]

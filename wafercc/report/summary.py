@@ -15,7 +15,8 @@ from ..ir.block import AllGather, AllReduce, Block, Compute, Narrow, RegionId
 from ..ir.program import PlacedProgram, Stream
 from .naming import op_kinds, port_of, region_titles, stream_ends
 from .timing import timing
-from .work import gathers, spread, weights
+from .why import strategy_rows
+from .work import HEAVY, gathers, spread, weights
 
 SCHEMA = 1
 
@@ -58,6 +59,7 @@ def as_dict(program: Runnable | PlacedProgram, critical_path: bool = False) -> d
         "weights": weights(placed),
         "gathers": gathers(placed),
         "spread": spread(placed),
+        "strategies": strategy_rows(placed, HEAVY),
         "decisions": _decisions(placed),
         "timing": timed,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console
@@ -10,10 +11,14 @@ from rich.table import Table
 
 from ..ir.program import PlacedProgram
 from .limits import limits
+from .naming import short
+from .path import PARTS, folded
 from .summary import Runnable, as_dict
 
 TOP_OPS = 12
 MOST_ROWS = 24
+LEAST_NAME, MOST_NAME = 18, 72  # characters of a name beside numbers that take so many columns:
+PATH_NUMBERS, STRATEGY_COLUMNS = 62, 66
 
 
 def render(program: Runnable | PlacedProgram, console: Console, critical_path: bool = False) -> None:
@@ -23,13 +28,15 @@ def render(program: Runnable | PlacedProgram, console: Console, critical_path: b
         print_path(facts, console)
         return
     print_head(facts, console)
-    for table in (regions(facts), blocks(facts), streams(facts), by_kind(facts), by_op(facts), gathers(facts)):
+    kinds, ops = by_kind(facts), by_op(facts)
+    cuts = strategies(facts, console.width)
+    for table in (regions(facts), blocks(facts), streams(facts), kinds, ops, cuts, gathers(facts)):
         if table is not None and table.row_count:
             console.print()
             console.print(table)
     console.print()
     for sentence in limits(facts):
-        console.print(f"- {sentence}")
+        console.print(fill(f"- {sentence}", console.width, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def print_head(facts: Mapping[str, Any], console: Console) -> None:
@@ -175,14 +182,52 @@ def print_path(facts: Mapping[str, Any], console: Console) -> None:
         console.print(f"no critical path: {timing['error'] if timing else 'the program was not timed'}")
         return
     rows = timing["critical_path"]
-    table = _table(
-        "start", "end", "cycles", "share", "kind", "region", "op, collective or stream", title="Critical path"
-    )
-    for row in rows:
-        numbers = [f"{row[key]:,}" for key in ("start_cycle", "end_cycle", "cycles")]
-        table.add_row(*numbers, f"{row['share']:.1%}", row["kind"], row["region"], short(row["name"], 80))
+    table = _table("cycles", "share", *PARTS, "where", "PE", "ONNX node, or value", title="Critical path")
+    for row in folded(rows):
+        numbers = [f"{row[f'{part}_cycles']:,}" if row[f"{part}_cycles"] else "" for part in PARTS]
+        room = _room(console.width - PATH_NUMBERS)
+        table.add_row(f"{row['cycles']:,}", f"{row['share']:.1%}", *numbers, *_place_and_name(row, room))
+    total = {part: sum(row[f"{part}_cycles"] for row in rows) for part in PARTS}
+    shares = ", ".join(f"{part} {total[part] / timing['cycles']:.1%}" for part in PARTS if timing["cycles"])
     console.print(table)
     console.print(f"sum of {len(rows)} segments: {sum(row['cycles'] for row in rows):,} cycles; {cycles_line(facts)}")
+    console.print(f"spent on: {shares}")
+    console.print("work: kernels on PEs; hops: first words on ramps and links; words: those behind; wait: links held")
+
+
+def _room(columns: int) -> int:
+    """Characters for a name, whose end tells most, where so many columns are left."""
+    return min(MOST_NAME, max(LEAST_NAME, columns))
+
+
+def _place_and_name(row: Mapping[str, Any], room: int) -> tuple[str, str, str]:
+    """Where a piece of the critical path was, its PE, and what it was."""
+    if row["again"]:
+        first, last = row["again"][0], row["again"][-1]
+        where = first if first == last else f"{first} .. {last}"
+        return where, "", "the same again"
+    if row["ends"]:
+        source, destination = row["ends"]
+        name = row["name"].removesuffix(f" to {destination}")
+        return f"{source} → {destination}", "", short(name, room)
+    xy = "{},{}".format(*row["xy"]) if row["xy"] else ""
+    return row["region"], xy, short(row["node"] or row["name"], room)
+
+
+def strategies(facts: Mapping[str, Any], columns: int) -> Table:
+    """How the heavy ops are cut, and what their block would take at the next best."""
+    rows = facts["strategies"]
+    title = "Strategies of heavy ops, and what the next best would add to their block (more: --why OP)"
+    table = _table("op", "block", "strategy", "next best", "block then", title=title)
+    for row in rows[:MOST_ROWS]:
+        name, more = "none", ""
+        if row["others"]:
+            name, cycles = row["others"][0]
+            more = f"+{(cycles - row['block_cycles']) / max(1, row['block_cycles']):.1%}"
+        name = "forced" if row["forced"] else name
+        table.add_row(short(row["op"], _room(columns - STRATEGY_COLUMNS)), row["block"], row["strategy"], name, more)
+    _rest(table, len(rows) - MOST_ROWS)
+    return table
 
 
 def size(count: float) -> str:
@@ -194,16 +239,12 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
-def short(name: str, longest: int = 48) -> str:
-    """A long name by its end, which tells more than its beginning."""
-    return name if len(name) <= longest else "…" + name[1 - longest :]
-
-
 def _table(*columns: str, title: str) -> Table:
     """A table without lines, numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     right = {"words", "lanes", "colours", "hops", "PEs", "cycles", "instances", "steps", "on PEs", "in collectives"}
-    right |= {"share", "start", "end", "elements per PE", "bytes per PE", "rows × columns", "SRAM per PE", "waiting"}
+    right |= {*PARTS, "block then", "share", "elements per PE", "bytes per PE", "rows × columns", "waiting"}
+    right.add("SRAM per PE")
     for column in columns:
         numeric = column in right and not (column == "steps" and title == "Blocks")
         table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)

@@ -11,14 +11,31 @@ from typing import Any
 from ..errors import WaferError
 from ..ir.block import RegionId
 from ..ir.program import PlacedProgram
+from .path import bottlenecks, path
+
+EVENTS_PER_STEP = 8
+TRACED_EVENTS = 20_000_000  # about 24 bytes each
 
 
 def timing(run: Callable[..., Any], program: PlacedProgram, critical_path: bool = False) -> dict[str, Any]:
-    """Cycles by op and region. A program that the runtime refuses has no cycles but the ``error``."""
+    """Cycles by op and region. A program that the runtime refuses has no cycles but the ``error``.
+
+    The path is traced for its bottlenecks as well, if ``critical_path`` is not asked for, as long as that is cheap.
+    """
     try:
-        return report_dict(run({}, timing_only=True, trace=critical_path).report, program)
+        traced = critical_path or events(program) <= TRACED_EVENTS
+        plain = report_dict(run({}, timing_only=True, trace=traced).report, program)
     except WaferError as problem:
         return {"cycles": None, "error": str(problem)}
+    if not critical_path:
+        plain.pop("critical_path", None)
+    return plain
+
+
+def events(program: PlacedProgram) -> int:
+    """About how many events a traced run remembers: some for each step on each PE."""
+    mesh = {name: len(block.steps) * block.mesh.pes for name, block in program.blocks.items()}
+    return EVENTS_PER_STEP * sum(mesh[i.block] for i in program.instances)
 
 
 def report_dict(report: Any, program: PlacedProgram) -> dict[str, Any]:
@@ -37,7 +54,8 @@ def report_dict(report: Any, program: PlacedProgram) -> dict[str, Any]:
         "ignored": list(report.ignored),
     }
     if report.segments is not None:
-        plain["critical_path"] = path(report)
+        plain["critical_path"] = path(report, program)
+        plain["bottlenecks"] = bottlenecks(plain["critical_path"], program)
     return plain
 
 
@@ -84,18 +102,3 @@ def region_cycles(report: Any, program: PlacedProgram) -> dict[str, dict[str, An
         for use in report.regions
     }
 
-
-def path(report: Any) -> list[dict[str, Any]]:
-    """The critical path, consecutive segments of one thing joined; the cycles of all rows sum to the run's."""
-    rows: list[dict[str, Any]] = []
-    for segment in report.critical_path():
-        key = (segment.kind, segment.name, segment.region, segment.step)
-        if rows and key == tuple(rows[-1][name] for name in ("kind", "name", "region", "step")):
-            rows[-1]["end_cycle"] = segment.end_cycle
-        else:
-            names = dict(zip(("kind", "name", "region", "step"), key, strict=True))
-            rows.append({**names, "start_cycle": segment.start_cycle, "end_cycle": segment.end_cycle})
-    for row in rows:
-        row["cycles"] = row["end_cycle"] - row["start_cycle"]
-        row["share"] = row["cycles"] / report.cycles if report.cycles else 0.0
-    return rows
