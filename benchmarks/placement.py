@@ -61,7 +61,7 @@ class Subset:
     maps: Sequence[int] = MAPS
 
 
-QUICK = Subset(regions=(5,), percents=(60,), maps=(1,))
+QUICK = Subset(("moe",), (5,), (60,), (1,))
 
 
 def rows(subset: Subset) -> Iterator[list[Case]]:

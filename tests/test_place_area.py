@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from benchmarks import placement as bench
 from benchmarks import synthetic
 from wafercc.errors import DoesNotFit
-from wafercc.passes.place.area import AreaPlacement, AreaProblem, PlaceAreas, best_snake, lower_bound
+from wafercc.passes.place.area import AreaPlacement, AreaProblem, AreaReport, PlaceAreas, best_snake, lower_bound
 from wafercc.passes.place.area.anneal import _Search, anneal
 from wafercc.passes.place.area.polish import polish
 from wafercc.passes.place.area.problem import Ints
@@ -277,6 +277,32 @@ def test_every_synthetic_problem_has_its_size_and_fill() -> None:
             assert 0.8499 < p.needed.sum() / p.live_cores <= 0.85
             assert (p.streams[:, 0] < p.streams[:, 1]).all()
             assert set(p.streams.ravel().tolist()) == set(range(regions))
+
+
+GOOD = bench.Case("moe", 20, 85, AreaReport(90.0, 100.0, 99.0, 92.0, 80.0), True, 1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("case", "missed"),
+    [
+        (GOOD, []),
+        (replace(GOOD, legal=False), ["placement, illegal cases"]),
+        (replace(GOOD, repeats=False), ["placement, repeats that differ"]),
+        (replace(GOOD, cpu_seconds=20.5), ["placement, slowest"]),
+        (replace(GOOD, report=replace(GOOD.report, bound=90.5)), ["placement, lower bound over objective, worst"]),
+        (
+            replace(GOOD, report=replace(GOOD.report, objective=96.0)),
+            ["placement over snake, fan-out of 20 and more, worst"],
+        ),
+        (replace(GOOD, graph="chain", report=replace(GOOD.report, objective=96.0)), []),
+        (
+            replace(GOOD, graph="chain", report=replace(GOOD.report, objective=101.0)),
+            ["placement over snake, worst"],
+        ),
+    ],
+)
+def test_each_bar_of_the_benchmark_can_be_missed(case: bench.Case, missed: list[str]) -> None:
+    assert [bar.what for bar in bench.bars([GOOD, case]) if not bar.holds] == missed
 
 
 def test_a_missed_bar_of_the_benchmark_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
