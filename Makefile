@@ -1,7 +1,7 @@
 # make demo    compile and execute a small LLM on a defective mesh
 # make test    ruff, mypy --strict and pytest
 # make lint    ruff and mypy --strict alone
-# make bench   compile times, run times and cycles of the reference models
+# make bench   compile times, run times and cycles of the reference models; quality of placement (ten minutes)
 #
 # Each target sets up .venv by itself, once for each change of pyproject.toml; after that nothing needs the network.
 

@@ -1,8 +1,9 @@
 """The benchmarks: ``make bench``, or ``python -m benchmarks.bench [--quick]``.
 
 Prints how long the commands take, how good the default sizes are, how far formulas, runtime and published figures are
-apart, and which bars hold. Exit 0 even where a bar is missed: this measures, it does not judge. With ``--quick`` only
-one small graph, on mesh:64x64, and few sizes: a few seconds.
+apart, how good placement is on full wafers, and which bars hold. Exit 0 even where a bar is missed: this measures, it
+does not judge. With ``--quick`` only one small graph, on mesh:64x64, few sizes and small wafers' worth of regions: some
+seconds.
 """
 
 from __future__ import annotations
@@ -12,18 +13,15 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from . import collectives, commands, regions
+from . import collectives, commands, placement, regions
 from .bars import Bar
+from .tables import console, show, show_bars
 
 TARGETS = ("mesh:64x64", "wse3")
 HELP_SECONDS, COMPILE_SECONDS, RUN_SECONDS, SIZE_RATIO = 0.4, 10.0, 5.0, 1.05
-PIPED_WIDTH = 120
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -31,38 +29,30 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one small graph, one machine, few sizes")
     quick: bool = parser.parse_args(words).quick
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, emoji=False, markup=False)
+    out = console()
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    console.print(f"{machine}, Python {platform.python_version()}")
+    out.print(f"{machine}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         graphs = list(commands.graphs(folder, quick))
         targets = TARGETS[:1] if quick else TARGETS
         timings = [commands.timing(graph, target, folder) for target in targets for graph in graphs]
-        show(console, "Commands (whole processes)", SPEED_HEAD, map(speed_row, timings))
+        show(out, "Commands (whole processes)", SPEED_HEAD, map(speed_row, timings))
         chosen = [regions.sizes(graph, regions.FORCED[2:3] if quick else regions.FORCED) for graph in graphs]
-        show(console, f"Sizes of regions: cycles on {regions.TARGET}", size_head(chosen[0]), map(size_row, chosen))
-    show(console, "Collectives on one line of PEs: cycles", LINE_HEAD, map(line_row, collectives.rows(quick)))
+        show(out, f"Sizes of regions: cycles on {regions.TARGET}", size_head(chosen[0]), map(size_row, chosen))
+    show(out, "Collectives on one line of PEs: cycles", LINE_HEAD, map(line_row, collectives.rows(quick)))
+    placed = list(placement.rows(placement.QUICK if quick else placement.Subset()))
+    show(out, placement.TITLE, placement.HEAD, map(placement.row, placed))
     helped = commands.help_seconds(3 if quick else 9)
     bars = [
         Bar("wafercc --help", helped, HELP_SECONDS),
         Bar("wafercc compile, slowest", max(t.compile.seconds for t in timings), COMPILE_SECONDS),
         Bar("wafercc run, slowest", max(t.run.seconds for t in timings), RUN_SECONDS),
         Bar("default over best forced size, worst", max(s.ratio for s in chosen), SIZE_RATIO, "{:.3f}"),
+        *placement.bars([case for cases in placed for case in cases]),
     ]
-    show(console, "Bars", ("what", ">measured", ">bar", ""), (bar.row() for bar in bars))
+    show_bars(out, bars)
     return 0
-
-
-def show(console: Console, title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; a column whose name begins with > is aligned right."""
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
-    for name in head:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print()
-    console.print(table)
 
 
 SPEED_HEAD = ("graph", "target", ">compile s", ">of CPU", ">run s", ">of CPU", ">cycles")

@@ -163,6 +163,6 @@ def test_the_benchmarks_run() -> None:
     words = [sys.executable, "-m", "benchmarks.bench", "--quick"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environ())
     assert done.returncode == 0, done.stderr
-    for title in ("Commands", "Sizes of regions", "Collectives", "Bars"):
+    for title in ("Commands", "Sizes of regions", "Collectives", "Placement", "Bars"):
         assert re.search(rf"^{title}", done.stdout, re.M), title
     assert len(re.findall(r"(?:ok|MISS) *$", done.stdout, re.M)) >= 4
