@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -136,10 +135,9 @@ def test_options_given_as_flags_and_from_python_give_one_program(home: Path, tmp
     assert (tmp_path / "python.wafer").read_bytes() == (tmp_path / "flags.wafer").read_bytes()
 
 
-def test_help_is_there_at_once(home: Path) -> None:
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert python(*wafercc_words("--help"), cwd=home).returncode == 0
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.4
+def test_help_waits_for_nothing_heavy(home: Path) -> None:
+    """How long it takes is for `make bench`; what would make it long is not even imported."""
+    heavy = {"numpy", "onnx", "onnx_ir", "ortools", "networkx", "ml_dtypes"}
+    ask = f"print(sorted({heavy} & set(__import__('sys').modules)))"
+    done = python("-c", f"from wafercc.cli.main import main\nmain(['--help'])\n{ask}", cwd=home)
+    assert done.returncode == 0 and done.stdout.endswith("\n[]\n"), done.stdout

@@ -13,8 +13,8 @@ that; `bound` says how far from the best it can be at most. Searches end by coun
 problem, options and seed, same rectangles.
 
 The solver's part is the linear programs. CP-SAT is not used: windows of four regions, which serve `passes/place` well,
-gained at most 0.2 points of the gap after annealing and linear programs in the study that this follows. Cost: 1.5 s of one core for 5
-regions, 3 s for 20, 7 to 10 s for 100, most of it annealing.
+gained at most 0.2 points of the gap after annealing and linear programs in the study that this follows. Cost: 1.5 s of
+one core for 5 regions, 3 s for 20, 7 to 10 s for 100, most of it annealing.
 """
 
 from __future__ import annotations
