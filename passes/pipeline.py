@@ -3,8 +3,9 @@
     model.onnx - importer -> Graph - rewrites -> Graph - partition, size, layout -> blocks - place -> Placement
                - embed -> Embedding - route -> Routing - schedule, lower -> PlacedProgram
 
-Where defects leave too little room, or nets too few colours, the next smaller size plan is tried: first with straight
-columns only, which leave most colours free, then with jogs. The first refusal is the answer if none works.
+A size plan is tried with straight lines only, which leave most colours free, then with detours around what is dead,
+then with jogs of one column too. Where defects leave too little room even so, or nets too few colours, the next
+smaller plan is tried, and after all of them wider jogs. The first refusal is the answer if none works.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from wafercc.ir.weights import Weights
 
 from .assemble import Mapped, assemble
 from .base import run_rewrites
-from .embed import REACH, Embed
+from .embed import Embed
 from .fit import check_forced_region, needs_wafers
 from .lower import make_instances, stream_demands
 from .machine import Machine, find_machine
@@ -36,6 +37,11 @@ from .rewrite import STANDARD, refuse_unknown
 from .route import Route
 from .schedule import order_tasks
 from .size import Size, SizePlan
+
+# From the embeddings that take fewest colours to those that lose fewest PEs. Wide jogs make three lines meet, whose
+# colours seldom suffice, so they come last of all.
+EMBEDDINGS = (Embed(reach=0, detour_hops=0), Embed(reach=0), Embed(reach=1))
+WIDE = Embed()
 
 
 def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram:
@@ -76,15 +82,13 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
     check_forced_region(options, partition, machine)
     refusal: CompileError | None = None
     plans = list(size(partition, machine.target, live))
-    for reach, plan in itertools.product((0, REACH), plans):
+    for plan, embed in (*itertools.product(plans, EMBEDDINGS), *itertools.product(plans, (WIDE,))):
         try:
-            mapped = carry_through(partition, plan, reach, size, rewritten.weights, options, machine)
+            mapped = carry_through(partition, plan, embed, size, rewritten.weights, options, machine)
         except CompileError as problem:
             refusal = refusal or problem
             continue
-        return assemble(
-            imported.source.file, rewritten.graph, mapped, options, machine, imported.assumptions
-        )
+        return assemble(imported.source.file, rewritten.graph, mapped, options, machine, imported.assumptions)
     assert refusal is not None
     raise refusal
 
@@ -92,7 +96,7 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
 def carry_through(
     partition: Partition,
     plan: SizePlan,
-    reach: int,
+    embed: Embed,
     size: Size,
     weights: Weights,
     options: Options,
@@ -101,8 +105,8 @@ def carry_through(
     """Place, embed, lay out and route one size plan."""
     target, defects = machine.target, machine.defects
     request = place_request(partition, plan)
-    placement = Place(seed=options.seed, reach=reach)(request, target, defects)
-    embedding = Embed(reach)(placement, defects)
+    placement = Place(seed=options.seed, reach=embed.reach, detour_hops=embed.detour_hops)(request, target, defects)
+    embedding = embed(placement, defects)
     regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)
     blocks = size.solve(partition, plan, target)
     instances, tiles = make_instances(partition, blocks, weights)

@@ -19,7 +19,7 @@ from ...ir.placement import Placement, PlacementReport, PlaceRequest, Shape
 from ...ir.program import Rect
 from ...silicon import DefectMap
 from ...targets import Target
-from ..embed import REACH
+from ..embed import DETOUR_HOPS, REACH
 from .bound import lower_bound
 from .moves import grow, improve
 from .problem import Problem, Spot, Spots, problem_of
@@ -36,13 +36,14 @@ class Place:
     """Options of the pass; the defaults are what ``wafercc compile`` uses.
 
     ``effort``: deterministic solver time per region (about two seconds a unit); ``rounds``: rounds of single moves;
-    ``reach``: the jog that embedding may use.
+    ``reach``, ``detour_hops``: the jog and the detour that embedding may use.
     """
 
     seed: int = 0
     effort: float = 0.05
     rounds: int = 4
     reach: int = REACH
+    detour_hops: int = DETOUR_HOPS
 
     def __call__(self, request: PlaceRequest, target: Target, defects: DefectMap) -> Placement:
         """Place every region on its wafer.
@@ -70,7 +71,7 @@ class Place:
         return Placement({i: rects[i] for i in order}, {i: shapes[i] for i in order}, report)
 
     def _place(self, problem: Problem, target: Target, totals: _Totals) -> Spots:
-        sites = Sites(problem.alive, self.reach)
+        sites = Sites(problem.alive, self.reach, self.detour_hops)
         _check_room(problem, target)
         starts: list[Spots] = []
         pinned = _pinned(problem, sites)

@@ -1,7 +1,7 @@
 """Local: the collective nets of one region, their colours, and their router rows.
 
-The patterns its steps need are spread over all lines of the region at once. Where jogs make two lines meet at a router,
-lines alternate between *classes* of colours, so that no router has two configurations on one.
+The patterns its steps need are spread over all lines of the region at once. Where jogs or detours make two lines meet
+at a router, lines alternate between *classes* of colours, so that no router has two configurations on one.
 """
 
 from __future__ import annotations
@@ -81,29 +81,33 @@ def _threading(region: Region, lines: Lines, pattern: Pattern, slim: bool) -> Th
     """
     net = line_net(pattern, lines.length)
     joined, offset = joined_slots(pattern, net, slim=slim)
-    if not _jogs(lines):
+    met, met_hops = _meetings(lines)
+    if not met_hops.any():
         return Threading(net, joined, offset, 1)
     routers, owners = [], []
     for slot in range(net.slots):
-        at = np.flatnonzero((net.outs[slot] != 0).any(axis=0))
-        passing = net.flow[slot][lines.hop_edge] != 0
-        key = (lines.y.astype(np.int64) << 12 | lines.x) * net.slots + joined[slot]
-        hop_key = (lines.hop_y.astype(np.int64) << 12 | lines.hop_x) * net.slots + joined[slot]
-        routers += [key[:, at].ravel(), hop_key[passing]]
-        owners += [np.repeat(np.arange(lines.count), len(at)), lines.hop_line[passing]]
+        line, at = np.nonzero(met & (net.outs[slot] != 0).any(axis=0))
+        passing = met_hops & (net.flow[slot][lines.hop_edge] != 0)
+        key = (lines.y[line, at].astype(np.int64) << 12 | lines.x[line, at]) * net.slots + joined[slot]
+        hop_key = (lines.hop_y[passing].astype(np.int64) << 12 | lines.hop_x[passing]) * net.slots + joined[slot]
+        routers += [key, hop_key]
+        owners += [line, lines.hop_line[passing]]
     classes = line_classes(np.concatenate(routers), np.concatenate(owners), MOST_CLASSES)
     if classes is None:
         raise CompileError(
-            f"cannot route: its jogs join more than {MOST_CLASSES} neighbouring columns at one router",
+            f"cannot route: its jogs and detours join more than {MOST_CLASSES} neighbouring lines at one router",
             where=f"region {region.id}",
-            hint="embed it with a smaller reach",
+            hint="embed it with a smaller reach and shorter detours",
         )
     return Threading(net, joined, offset, classes)
 
 
-def _jogs(lines: Lines) -> bool:
-    """Whether any line turns."""
-    return bool((lines.x != lines.x[:, :1]).any() and (lines.y != lines.y[:, :1]).any())
+def _meetings(lines: Lines) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """At which of the PEs, and of the routers between PEs, another line passes too. No line passes a router twice."""
+    width = 1 + max(int(lines.x.max()), int(lines.hop_x.max(initial=0)))
+    pe, hop = lines.y * width + lines.x, lines.hop_y * width + lines.hop_x
+    passing = np.bincount(np.concatenate([pe.ravel(), hop]))
+    return passing[pe] > 1, passing[hop] > 1
 
 
 def _expand(lines: Lines, net: LineNet, colour: NDArray[np.int_], first: NDArray[np.int_]) -> Packed:

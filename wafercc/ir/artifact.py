@@ -1,7 +1,7 @@
 """The artifact: a placed program as one self-contained file NAME.wafer. docs/artifact.md describes the format.
 
     program.json     the manifest: everything that is not an array
-    arrays/*.npy     embeddings, lanes, their paths, router configuration
+    arrays/*.npy     embeddings, detours, lanes, their paths, router configuration
     weights/*.npy    the tiles of each weight; types numpy does not know as raw bytes, their type in the manifest
     graph.txt        provenance: the graph in text form; not needed to run
     checksums.json   sha256 of every other member, and of the target and the defect map
@@ -24,7 +24,7 @@ from .container import CHECKSUMS, Container, Pieces, canonical, open_container, 
 from .program import PlacedProgram
 from .sections import Array, Manifest, Sections, put_together, take_apart
 
-SCHEMA = (1, 0)  # major: readers of another major may refuse; minor: adds fields that older readers may ignore
+SCHEMA = (1, 1)  # major: readers of another major may refuse; minor: adds fields that older readers may ignore
 CHECK_WEIGHTS_BYTES = 64 << 20
 
 _MANIFEST = "program.json"
