@@ -17,6 +17,7 @@ from wafercc.ir.text import print_graph
 from wafercc.version import __version__
 
 from .certify import certify
+from .embed import Embed
 from .layout import SolvedBlock
 from .machine import Machine
 from .options import Options
@@ -36,7 +37,7 @@ class Mapped:
     embedding: Embedding
     regions: tuple[Region, ...]
     routing: Routing
-    reach: int
+    embed: Embed
     reasons: Mapping[str, Mapping[str, Any]]
 
 
@@ -74,7 +75,8 @@ def assemble(
                 "baseline": report.baseline,
                 "bound": report.bound,
                 "solver": report.solver,
-                "reach": mapped.reach,
+                "reach": mapped.embed.reach,
+                "detour_hops": mapped.embed.detour_hops,
             },
             "routing": {
                 "colours": {region: asdict(budget) for region, budget in mapped.routing.budget.items()},

@@ -3,18 +3,19 @@
     model.onnx - importer -> Graph - rewrites -> Graph - partition, size, layout -> blocks - place -> Placement
                - embed -> Embedding - route -> Routing - schedule, lower -> PlacedProgram
 
-Where nets find too few colours, placement is retried with more room between regions. Where that fails, or defects
-leave too little room, the next smaller size plan is tried: first with straight columns only, which leave most colours
-free, then with jogs. The first refusal is the answer if none works.
+Where nets find too few colours, placement is retried with more room between regions. A size plan is tried with straight
+lines only, which leave most colours free, then with detours around what is dead, then with jogs of one column too.
+Where defects leave too little room even so, or nets too few colours, the next smaller plan is tried, and after all of
+them wider jogs. The first refusal is the answer if none works.
 """
 
 from __future__ import annotations
 
 import gc
-import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, product
 from os import PathLike
 from pathlib import Path
 
@@ -85,16 +86,15 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
     live = machine.defects.alive(0).cores
     refusal: CompileError | None = None
     plans = list(size(partition, machine.target, live))
-    for reach, plan in itertools.product(steering.reaches, plans):
+    tries = (product(plans, embeddings) for embeddings in steering.embeddings)
+    for plan, embed in chain.from_iterable(tries):
         try:
-            carry = partial(carry_through, partition, plan, reach, size, rewritten.weights, options, machine)
+            carry = partial(carry_through, partition, plan, embed, size, rewritten.weights, options, machine)
             mapped = with_room(carry)
         except CompileError as problem:
             refusal = refusal or problem
             continue
-        return assemble(
-            imported.source.file, rewritten.graph, mapped, options, machine, imported.assumptions
-        )
+        return assemble(imported.source.file, rewritten.graph, mapped, options, machine, imported.assumptions)
     assert refusal is not None
     raise refusal
 
@@ -102,7 +102,7 @@ def compile_graph(imported: Imported, options: Options, machine: Machine) -> Pla
 def carry_through(
     partition: Partition,
     plan: SizePlan,
-    reach: int,
+    embed: Embed,
     size: Size,
     weights: Weights,
     options: Options,
@@ -112,8 +112,9 @@ def carry_through(
     """Place, embed, lay out and route one size plan; ``margin``: rows and columns to keep free beside regions."""
     target, defects = machine.target, machine.defects
     request = place_request(partition, plan, size.steering.pins)
-    placement = Place(seed=options.seed, reach=reach, margin=margin)(request, target, defects)
-    embedding = Embed(reach)(placement, defects)
+    place = Place(seed=options.seed, reach=embed.reach, detour_hops=embed.detour_hops, margin=margin)
+    placement = place(request, target, defects)
+    embedding = embed(placement, defects)
     regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)
     blocks = size.solve(partition, plan, target)
     instances, tiles = make_instances(partition, blocks, weights)
@@ -122,8 +123,8 @@ def carry_through(
     order = order_tasks(instances, demands)
     served = tuple(task.stream for task in order if isinstance(task, Transfer))
     routing = route(regions, {n: b.block for n, b in blocks.items()}, instances, demands, served, target, defects)
-    reasons = placement_reasons(request, placement, target, defects, reach)
-    return Mapped(blocks, instances, tiles, order, placement, embedding, regions, routing, reach, reasons)
+    reasons = placement_reasons(request, placement, target, defects, embed)
+    return Mapped(blocks, instances, tiles, order, placement, embedding, regions, routing, embed, reasons)
 
 
 @contextmanager

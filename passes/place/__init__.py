@@ -21,7 +21,7 @@ from ...ir.placement import Placement, PlacementReport, PlaceRequest, Shape
 from ...ir.program import Rect
 from ...silicon import DefectMap
 from ...targets import Target
-from ..embed import REACH
+from ..embed import DETOUR_HOPS, REACH
 from .bound import lower_bound
 from .moves import grow, improve
 from .problem import Problem, Spot, Spots, problem_of
@@ -38,14 +38,15 @@ class Place:
     """Options of the pass; the defaults are what ``wafercc compile`` uses.
 
     ``effort``: deterministic solver time per region (about two seconds a unit); ``rounds``: rounds of single moves;
-    ``reach``: the jog that embedding may use; ``margin``: live rows and columns to keep free beside regions, inside
-    their rectangles.
+    ``reach``, ``detour_hops``: the jog and the detour that embedding may use; ``margin``: live rows and columns to keep
+    free beside regions, inside their rectangles.
     """
 
     seed: int = 0
     effort: float = 0.05
     rounds: int = 4
     reach: int = REACH
+    detour_hops: int = DETOUR_HOPS
     margin: Mapping[RegionId, int] = field(default_factory=dict)
 
     def __call__(self, request: PlaceRequest, target: Target, defects: DefectMap) -> Placement:
@@ -84,7 +85,7 @@ class Place:
         return replace(request, regions=tuple(regions))
 
     def _place(self, problem: Problem, target: Target, totals: _Totals) -> Spots:
-        sites = Sites(problem.alive, self.reach)
+        sites = Sites(problem.alive, self.reach, self.detour_hops)
         _check_room(problem, target)
         starts: list[Spots] = []
         pinned = _pinned(problem, sites)
