@@ -142,17 +142,17 @@ def test_a_small_budget_makes_steps_share_colours_by_switch_position() -> None:
 def test_both_sides_of_a_tree_share_a_colour_before_it_is_refused() -> None:
     world = World(load("mesh:20x20"))
     world.box(2, 2, Mesh.of([5], [16]), {}, [reduce("x0", 7, TREE), gather("y0", 2)])
-    wide, tight = world.route(), world.route(local_colours=6)
-    assert (wide.budget["r0"].local, tight.budget["r0"].local) == (11, 6)
+    wide, tight = world.route(), world.route(local_colours=3)
+    assert (wide.budget["r0"].local, tight.budget["r0"].local) == (6, 3)
     assert all(len(set(net.colours)) == 1 for net in tight.collectives if net.kind in ("tree", "collect"))
     check(world, tight)
 
 
 def test_too_few_local_colours_are_refused_with_both_numbers() -> None:
     world = World(load("mesh:20x20"))
-    world.box(2, 2, Mesh.of([5], [16]), {}, [reduce("x0", 7, TREE)])
-    with pytest.raises(CompileError, match="cannot route: region r0 needs 4 local colours of 3") as error:
-        world.route(local_colours=3)
+    world.box(2, 2, Mesh.of([5], [16]), {}, [gather("x0", 7)])
+    with pytest.raises(CompileError, match="cannot route: region r0 needs 2 local colours of 1") as error:
+        world.route(local_colours=1)
     assert "chains in place of trees" in error.value.hint
 
 

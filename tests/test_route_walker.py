@@ -52,6 +52,7 @@ class Walker:
 
     def __init__(self, table: RouterTable) -> None:
         self.nets = table.nets
+        self.sent: set[tuple[PE, int]] = set()
         self.rows: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
         for x, y, c, ins, outs, net in zip(
             *(a.tolist() for a in (table.x, table.y, table.colour, table.ins, table.outs, table.net)), strict=True
@@ -63,11 +64,16 @@ class Walker:
         rows = [(outs, net) for ins, outs, net in self.rows.get((*at, colour), []) if ins & port]
         own = [outs for outs, net in rows if name and self.nets[net].split(" (")[0] == name]
         found = own or [outs for outs, _ in rows]
+        if name and name.startswith("tree") and len(set(found)) > 1:
+            # Levels share their rows: before its PE has sent, a router hears; afterwards it hands on.
+            found = [outs for outs, _ in rows if (outs == RAMP) != ((at, colour) in self.sent)]
         assert len(set(found)) == 1, f"colour {colour} at {at} from port {port}: {found}"
         return found[0]
 
     def walk(self, at: PE, colour: int, port: int = RAMP, name: str | None = None) -> list[tuple[PE, int]]:
         """Every (router, port) where a word leaves the fabric: by a ramp, or off a router's side that leads nowhere."""
+        if port == RAMP:
+            self.sent.add((at, colour))
         ends: list[tuple[PE, int]] = []
         todo = [(at, port)]
         seen: set[tuple[PE, int]] = set()

@@ -190,12 +190,42 @@ def test_only_nets_that_never_meet_in_time_may_share_a_colour(made: tuple[Block,
         run(events, number, step, full)
     order, life = Order((block,), "r", crossing_at_pes=True), life_of(block)
     for a, b in product(order.turns, repeat=2):
-        if a == b:
-            continue
+        if a == b or (a.kind == b.kind == "tree" and replace(a, level=b.level) == b):
+            continue  # the levels of one tree are in order on every link: see below
         chosen, judged = order.apart(a, b), life.apart(net(a), net(b), a.along == b.along)
         assert judged or not chosen, f"the router shares {a} and {b}, the verifier refuses"
         if judged and a in events.passes and b in events.passes:
             assert never_together(events, a, b), f"{a} and {b} may meet in {block.steps}"
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(2, 40), st.integers(0, 2**32 - 1))
+def test_the_levels_of_a_tree_never_mix_on_one_colour(length: int, seed: int) -> None:
+    """Words of an arm, PEs at distances 1, 2, ... from the root, moved in any order that routers allow: a router first
+    hears what is for its PE, then sends that PE's message, then hands on; and holds back what comes before its turn."""
+    rng = np.random.default_rng(seed)
+    valuation = {d: (d & -d).bit_length() - 1 for d in range(1, length + 1)}
+    hears = {d: sum(d + (1 << level) <= length for level in range(valuation[d])) for d in valuation}
+    waiting: dict[int, list[int]] = {d: [] for d in range(length + 1)}  # senders of what stands before a router
+    heard: dict[int, list[int]] = {d: [] for d in range(length + 1)}
+    sent: set[int] = set()
+    while True:
+        able = [d for d in valuation if (d not in sent and len(heard[d]) == hears[d]) or waiting[d]]
+        moves = [d for d in able if not (d not in sent and len(heard[d]) < hears[d] and not waiting[d])]
+        if not moves:
+            break
+        d = int(rng.choice(moves))
+        if len(heard[d]) < hears[d]:
+            heard[d].append(waiting[d].pop(0))
+        elif d not in sent:
+            sent.add(d)
+            waiting[d - 1].append(d)
+        elif waiting[d]:
+            waiting[d - 1].append(waiting[d].pop(0))
+    assert len(sent) == length
+    for d in valuation:
+        assert heard[d] == [d + (1 << level) for level in range(valuation[d]) if d + (1 << level) <= length]
+    assert sorted(waiting[0]) == [1 << level for level in range(length.bit_length())]
 
 
 def net(pattern: Pattern) -> CollectiveNet:

@@ -2,8 +2,9 @@
 
 A *thread* is what needs one colour: a slot of a pattern on one class of lines. Threads get a colour each, from 0 up. If
 that takes more than the budget, threads of which one is always over before the other starts (`order.py`) share a colour
-at different switch positions. If it is still too much, the two sides of a tree round or of a collect become one thread:
-they meet only at the root, which then hears one after the other.
+at different switch positions. If it is still too much, the two sides of a tree or of a collect become one thread: they
+meet only at the root, which then hears one after the other. The levels of a tree are one thread from the start: on
+every link their messages follow one another from level to level.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from numpy.typing import NDArray
 
 from wafercc.errors import CompileError
 
-from .patterns import LineNet, Pattern
+from .patterns import LineNet
 
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A slot (or two joined ones) of a pattern on one class of lines.
+    """A slot (or two joined ones) of a pattern, or of all levels of a tree, on one class of lines.
 
     ``positions``: the most switch positions it takes at one router; ``span``: the positions to set aside for it, since
     routers number theirs from different ones.
@@ -48,29 +49,46 @@ class Place(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Threading:
     """How the slots of one pattern become threads: slot → the slot it is joined to; slot → its positions' offset
-    there."""
+    there.
 
+    ``first``: the number of the pattern whose threads it takes: its own, or that of the first level of its tree.
+    ``nets``: what all patterns do that take these threads.
+    """
+
+    first: int
     net: LineNet
+    nets: tuple[LineNet, ...]
     joined: tuple[int, ...]
     offset: tuple[int, ...]
     classes: int
 
     def threads(self, pattern: int) -> list[Thread]:
+        """The threads that begin with this pattern."""
+        if pattern != self.first:
+            return []
         found = []
         for slot in dict.fromkeys(self.joined):
             own = [s for s in range(self.net.slots) if self.joined[s] == slot]
-            positions = int((self.net.outs[own] != 0).sum(axis=(0, 1)).max())
-            span = sum(self.net.positions(s) for s in own)
-            found += [Thread(pattern, slot, c, positions, span) for c in range(self.classes)]
+            span = self.net.span * len(own)
+            found += [Thread(pattern, slot, c, _configurations(self.nets, own), span) for c in range(self.classes)]
         return found
 
 
-def joined_slots(pattern: Pattern, net: LineNet, *, slim: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _configurations(nets: Sequence[LineNet], slots: Sequence[int]) -> int:
+    """The most configurations that one PE's router has in these slots."""
+    codes = np.concatenate([net.ins[s] * 64 + net.outs[s] for net in nets for s in slots])
+    ordered = np.sort(codes, axis=0)
+    new = np.diff(ordered, axis=0, prepend=0) > 0
+    return int(new.sum(axis=0).max())
+
+
+def joined_slots(kind: str, nets: Sequence[LineNet], *, slim: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Which slot each slot shares its colours with, and its first position there; an idle slot repeats a used one's."""
-    used = [s for s in range(net.slots) if net.positions(s)]
-    if slim and pattern.kind in ("tree", "collect"):
-        return (used[0],) * net.slots, tuple(sum(net.positions(t) for t in range(s)) for s in range(net.slots))
-    return tuple(s if s in used else used[0] for s in range(net.slots)), (0,) * net.slots
+    slots = range(nets[0].slots)
+    used = [s for s in slots if any(net.uses(s) for net in nets)]
+    if slim and kind in ("tree", "collect"):
+        return (used[0],) * len(slots), tuple(nets[0].span * used.index(s) if s in used else 0 for s in slots)
+    return tuple(s if s in used else used[0] for s in slots), (0,) * len(slots)
 
 
 def assign(
@@ -95,7 +113,7 @@ def assign(
         most = max((t.positions for t in threads), default=0)
         if most > switch_positions:
             raise CompileError(
-                f"cannot route: a gather needs {most} switch positions; the router has {switch_positions}",
+                f"cannot route: a collective needs {most} switch positions; the router has {switch_positions}",
                 where=f"region {region}",
                 hint="raise router.switch_positions",
             )
@@ -110,7 +128,7 @@ def assign(
     if colours(best[1]) > budget:
         raise CompileError(
             f"cannot route: region {region} needs {colours(best[1])} local colours of {budget}",
-            hint="use chains in place of trees, fewer collective shapes per region, or more local colours",
+            hint="use fewer collective shapes per region, or more local colours",
         )
     return best
 

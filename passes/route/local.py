@@ -7,7 +7,8 @@ at a router, lines alternate between *classes* of colours, so that no router has
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from .colours import Thread, Threading, assign, colours, joined_slots, line_clas
 from .lines import Along, Lines, check_alive, lines_of
 from .order import Order
 from .patterns import BACK, FRONT, LineNet, Pattern, line_net, patterns_of
-from .rows import Packed, pack
+from .rows import Packed, pack, without_position
 
 MOST_CLASSES = 8
 
@@ -58,7 +59,10 @@ def local_nets(
             lines[along] = lines_of(region, along)
             check_alive(region, lines[along], along, links)
     classes = {along: _classes(region, each) for along, each in lines.items()}
-    threadings = [[_threading(lines[p.along], p, classes[p.along], slim) for p in patterns] for slim in (False, True)]
+    threadings = [
+        [_threading(lines[p.along], patterns, i, classes[p.along], slim) for i, p in enumerate(patterns)]
+        for slim in (False, True)
+    ]
     order = Order(blocks, region.id, crossing_at_pes=_cross_at_pes(lines))
 
     def apart(one: Thread, other: Thread) -> bool:
@@ -69,8 +73,8 @@ def local_nets(
     threading, places = assign(region.id, threadings, apart, budget, switch_positions, share)
     by_slot = {(t.pattern, t.slot, t.line_class): place for t, place in places.items()}
     nets, rows = [], []
-    for i, (pattern, each) in enumerate(zip(patterns, threading, strict=True)):
-        chosen = np.array([[by_slot[i, slot, c] for c in range(each.classes)] for slot in each.joined])
+    for pattern, each in zip(patterns, threading, strict=True):
+        chosen = np.array([[by_slot[each.first, slot, c] for c in range(each.classes)] for slot in each.joined])
         colour, first = chosen[..., 0], chosen[..., 1] + np.array(each.offset)[:, None]
         nets.append(
             CollectiveNet(
@@ -79,13 +83,27 @@ def local_nets(
             )
         )  # fmt: skip
         rows.append(_expand(lines[pattern.along], each.net, colour, first))
-    return LocalNets(tuple(nets), tuple(rows), colours(places))
+    return LocalNets(tuple(nets), _once(rows), colours(places))
 
 
-def _threading(lines: Lines, pattern: Pattern, classes: int, slim: bool) -> Threading:
-    """The threads of a pattern on lines of so many classes."""
+def _threading(lines: Lines, patterns: Sequence[Pattern], number: int, classes: int, slim: bool) -> Threading:
+    """The threads of a pattern on lines of so many classes; all levels of a tree take those of the first."""
+    pattern = patterns[number]
+    tree = replace(pattern, level=0)
+    family = [i for i, p in enumerate(patterns) if i == number or (p.kind == "tree" and replace(p, level=0) == tree)]
+    nets = tuple(line_net(patterns[i], lines.length) for i in family)
     net = line_net(pattern, lines.length)
-    return Threading(net, *joined_slots(pattern, net, slim=slim), classes)
+    return Threading(family[0], net, nets, *joined_slots(pattern.kind, nets, slim=slim), classes)
+
+
+def _once(rows: Sequence[Packed]) -> tuple[Packed, ...]:
+    """The rows of nets, each configuration of a (router, colour) once: of the net that has it first."""
+    every = np.concatenate(rows)
+    _, first = np.unique(without_position(every), return_index=True)
+    kept = np.zeros(len(every), bool)
+    kept[first] = True
+    ends = np.cumsum([len(each) for each in rows])
+    return tuple(every[a:b][kept[a:b]] for a, b in pairwise((0, *ends)))
 
 
 def _classes(region: Region, lines: Lines) -> int:

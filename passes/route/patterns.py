@@ -56,9 +56,14 @@ class LineNet:
     def slots(self) -> int:
         return int(self.ins.shape[0])
 
-    def positions(self, slot: int) -> int:
-        """Switch positions the slot takes at most; 0 if the pattern does not use it."""
-        return int((self.outs[slot] != 0).sum(axis=0).max())
+    @property
+    def span(self) -> int:
+        """The switch positions that its rows are numbered by."""
+        return int(self.ins.shape[1])
+
+    def uses(self, slot: int) -> bool:
+        """Whether words move in this slot."""
+        return bool(self.outs[slot].any())
 
 
 def patterns_of(blocks: Sequence[Block], region: str) -> list[Pattern]:
@@ -128,7 +133,7 @@ def line_net(pattern: Pattern, n: int) -> LineNet:
     """What a pattern does on a line of n PEs."""
     match pattern.kind:
         case "chain" | "leaders" | "tree":
-            return _messages(n, _senders(pattern, n))
+            return _messages(n, _senders(pattern, n), in_turn=pattern.kind == "tree")
         case "broadcast":
             return _broadcast(pattern, n)
         case "collect":
@@ -154,16 +159,21 @@ def _senders(pattern: Pattern, n: int) -> list[tuple[int, int, int]]:
     return [(int(i), int(ahead[i]), int(slot[i])) for i in np.flatnonzero(sends)]
 
 
-def _messages(n: int, messages: Sequence[tuple[int, int, int]]) -> LineNet:
-    """Single messages between PEs of a line: ramp to port, port to port on the way, port to ramp."""
-    ins, outs = np.zeros((2, 1, n), np.int32), np.zeros((2, 1, n), np.int32)
+def _messages(n: int, messages: Sequence[tuple[int, int, int]], in_turn: bool) -> LineNet:
+    """Single messages between PEs of a line: port to ramp, ramp to port, port to port on the way.
+
+    ``in_turn``: a switch position for each of the three, in this order. Over the levels of a tree every router does
+    first the one, then the second, then the third, so that all levels can share a colour.
+    """
+    hears, sends, passes = (0, 1, 2) if in_turn else (0, 0, 0)
+    ins, outs = np.zeros((2, passes + 1, n), np.int32), np.zeros((2, passes + 1, n), np.int32)
     flow = np.zeros((2, max(0, n - 1)), np.int32)
     for source, goal, slot in messages:
         low, high = min(source, goal), max(source, goal)
         leave, arrive = (FRONT, BACK) if goal > source else (BACK, FRONT)
-        ins[slot, 0, low + 1 : high], outs[slot, 0, low + 1 : high] = arrive, leave
-        ins[slot, 0, source], outs[slot, 0, source] = RAMP, leave
-        ins[slot, 0, goal], outs[slot, 0, goal] = arrive, RAMP
+        ins[slot, passes, low + 1 : high], outs[slot, passes, low + 1 : high] = arrive, leave
+        ins[slot, sends, source], outs[slot, sends, source] = RAMP, leave
+        ins[slot, hears, goal], outs[slot, hears, goal] = arrive, RAMP
         flow[slot, low:high] = 1 if goal > source else -1
     return LineNet(ins, outs, flow)
 

@@ -15,7 +15,7 @@ from wafercc.ir.program import IntArray, RouterTable
 
 Packed = NDArray[np.int64]
 
-_OUTS, _INS, _POSITION, _COLOUR, _X, _Y = 20, 25, 30, 33, 38, 50
+_OUTS, _INS, _POSITION, _COLOUR, _X, _Y = 20, 25, 30, 34, 39, 51
 
 
 def pack(y: ArrayLike, x: ArrayLike, colour: ArrayLike, position: ArrayLike, ins: ArrayLike, outs: ArrayLike) -> Packed:
@@ -42,6 +42,11 @@ def recolour(rows: Packed, change: int) -> Packed:
     return rows + (change << _COLOUR)
 
 
+def without_position(rows: Packed) -> Packed:
+    """The rows as if all stood in position 0."""
+    return rows & ~np.int64(15 << _POSITION)
+
+
 def settle(rows: Packed, rank: IntArray) -> Packed:
     """The same rows sorted; the positions of each (router, colour) counted from 0 without gaps, those of nets of lower
     ``rank`` (by net) first."""
@@ -50,7 +55,7 @@ def settle(rows: Packed, rank: IntArray) -> Packed:
     again[1:] = (rows[1:] ^ rows[:-1]) < (1 << _COLOUR)
     at = np.flatnonzero(again)
     if not len(at):
-        return rows & ~np.int64(7 << _POSITION)
+        return without_position(rows)
     several = again.copy()
     several[:-1] |= again[1:]
     runs = np.flatnonzero(several)
@@ -58,7 +63,7 @@ def settle(rows: Packed, rank: IntArray) -> Packed:
     rows[runs] = mixed[np.lexsort((mixed, rank[mixed & ((1 << _OUTS) - 1)], mixed >> _COLOUR))]
     # The n-th row in a run of repeated places follows n rows of the run: n is its distance from the run's first.
     start = np.maximum.accumulate(np.where(~again[at - 1], at - 1, 0))
-    rows &= ~np.int64(7 << _POSITION)
+    rows &= ~np.int64(15 << _POSITION)
     rows[at] |= (at - start) << _POSITION
     return rows
 
@@ -74,5 +79,5 @@ def table(settled: Mapping[int, Packed], nets: Sequence[str]) -> RouterTable:
         narrow &= (1 << bits) - 1
         return narrow
 
-    columns = (field(_X, 12), field(_Y, 12), field(_COLOUR, 5), field(_POSITION, 3), field(_INS, 5), field(_OUTS, 5))
+    columns = (field(_X, 12), field(_Y, 12), field(_COLOUR, 5), field(_POSITION, 4), field(_INS, 5), field(_OUTS, 5))
     return RouterTable(wafer, *columns, net=field(0, _OUTS), nets=tuple(nets))

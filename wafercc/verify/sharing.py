@@ -4,6 +4,9 @@ PEs run their steps in order, but each in its own time. A PE that begins step t 
 heard from every PE of its line since that PE began c, if every PE had words to give. So at t it knows of that line that
 all steps before c are over; of a collective that it has ended itself it knows more: everything that leads to the root
 has passed.
+
+The levels of one tree need no such knowledge: on each link towards the root their messages pass in the order of levels,
+since every router first hears, then sends its own, then hands on, and holds back what comes by a port before its turn.
 """
 
 from __future__ import annotations
@@ -79,7 +82,8 @@ class Life:
         """Whether all words of an earlier use have passed a router before any of a later use can come there."""
         spreads, spread = late[1] == "broadcast", early[1] == "broadcast"
         if before.step == after.step:
-            return same_line and spreads and not spread and not after.gather
+            levels = early[1] == late[1] == "tree" and early[:4] == late[:4]
+            return same_line and ((spreads and not spread and not after.gather) or levels)
         # What the sender knows to be over: along rows, along columns.
         row = max(self.rows[before.step + 1 : after.step], default=1)
         column = max(self.columns[before.step + 1 : after.step], default=1)
