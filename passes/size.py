@@ -16,14 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from wafercc.errors import CompileError, DoesNotFit
+from wafercc.errors import CompileError, DoesNotFit, TextError
 from wafercc.ir.block import BlockName
 from wafercc.ir.graph import ValueName
 from wafercc.ir.layout import Mesh
+from wafercc.ir.lines import Excerpt, Line, read_lines, word_text
 from wafercc.ir.partition import Partition
+from wafercc.ir.text import print_graph
 from wafercc.targets import Target
 
-from .layout import Search, Solution, SolvedBlock, emit
+from .cache import Remember, anew
+from .layout import Search, Solution, SolvedBlock, emit, parse_blocks, print_blocks
 from .partition import cheap_values
 from .schedule import plan_sram
 
@@ -38,17 +41,55 @@ MeshShape = tuple[int, int]
 
 @dataclass(frozen=True)
 class SizePlan:
-    """Rows x columns for every block."""
+    """Rows x columns for every block.
+
+    Text: ``plan b0 32x16 b1 32x32``, rows x columns.
+    """
 
     shapes: Mapping[BlockName, MeshShape]
+
+    def __str__(self) -> str:
+        sizes = [f"{word_text(name)} {rows}x{columns}" for name, (rows, columns) in self.shapes.items()]
+        return f"plan {' '.join(sizes)}"
+
+
+def parse_plans(text: Excerpt, partition: Partition, target: Target) -> tuple[SizePlan, ...]:
+    """Size plans, one a line, best first: the inverse of their ``str``.
+
+    Raises:
+        TextError: a line is not a plan for exactly the blocks of the partition, or a mesh does not fit the wafer.
+    """
+    plans: list[SizePlan] = []
+    for line in read_lines(text, Line):
+        line.expect("plan")
+        shapes: dict[BlockName, MeshShape] = {}
+        while line.peek()[0] != "end":
+            name = BlockName(line.label("a block"))
+            rows, columns, *more = line.size("rows x columns, as in 32x16")
+            if more or name not in partition.templates or name in shapes:
+                raise line.error(f"expected each of the blocks {', '.join(partition.templates)} once, with its size")
+            if not 1 <= rows <= target.height or not 1 <= columns <= target.width:
+                raise line.error(
+                    f"block {name}: {rows} rows x {columns} columns; {target.name} has {target.height} x {target.width}"
+                )
+            shapes[name] = rows, columns
+        if missing := [name for name in partition.templates if name not in shapes]:
+            raise line.error(f"block {missing[0]} has no size")
+        plans.append(SizePlan({name: shapes[name] for name in partition.templates}))
+    if not plans:
+        raise TextError("expected 'plan', found the end of the text", where=text.end)
+    return tuple(plans)
 
 
 @dataclass(frozen=True)
 class Size:
-    """Options of the pass: a forced mesh (rows, columns) for every region, and the full search."""
+    """Options of the pass: a forced mesh (rows, columns) for every region, and the full search. ``remember`` may know
+    what a quick search has found before.
+    """
 
     region: MeshShape | None = None
     search: Search = Search(tries=20, early_tries=4)
+    remember: Remember = anew
 
     def __call__(self, partition: Partition, target: Target, live_pes: int) -> Iterator[SizePlan]:
         """Plans, best first.
@@ -56,7 +97,7 @@ class Size:
         Raises:
             DoesNotFit: the weights need more SRAM than the machine has, or a forced mesh does not hold them.
         """
-        sizer = _Sizer(partition, target, live_pes)
+        sizer = _Sizer(partition, target, live_pes, self.remember)
         if self.region is not None:
             yield SizePlan(dict.fromkeys(partition.templates, self.region))
             return
@@ -66,10 +107,25 @@ class Size:
         """Every block searched in full; once more with room kept for caches and activations where weights leave
         none.
         """
-        return {
-            name: solve_block(self.search, partition, name, factorings(plan.shapes[name]), target)
-            for name in partition.templates
-        }
+        solved: dict[BlockName, SolvedBlock] = {}
+        for name, template in partition.templates.items():
+            meshes, carried = factorings(plan.shapes[name]), carried_values(partition, name)
+
+            def search(name: BlockName = name, meshes: Sequence[Mesh] = meshes) -> SolvedBlock:
+                return solve_block(self.search, partition, name, meshes, target)
+
+            def read(
+                text: Excerpt, name: BlockName = name, carried: frozenset[ValueName] = carried
+            ) -> SolvedBlock:
+                return parse_blocks(text, {name: partition.templates[name]}, {name: carried}, target)[name]
+
+            inputs = (name, print_graph(template), sorted(carried), plan.shapes[name], self.search)
+            solved[name] = self.remember(inputs, search, _one_block, read)
+        return solved
+
+
+def _one_block(solved: SolvedBlock) -> str:
+    return print_blocks({solved.block.name: solved})
 
 
 def solve_block(
@@ -167,11 +223,16 @@ class _Sizer:
     partition: Partition
     target: Target
     live_pes: int
+    remember: Remember
 
     def __post_init__(self) -> None:
         self.known: dict[tuple[BlockName, MeshShape], int | None] = {}
         self.refused: DoesNotFit | None = None
         self.refused_rank = (0, 0)
+        self.inputs = {
+            name: (print_graph(template), sorted(carried_values(self.partition, name)))
+            for name, template in self.partition.templates.items()
+        }
 
     @cached_property
     def counts(self) -> dict[BlockName, int]:
@@ -183,9 +244,8 @@ class _Sizer:
         key = (block, shape)
         if key not in self.known:
             try:
-                mesh = Mesh.of([shape[0]], [shape[1]])
-                found = solve_block(QUICK, self.partition, block, [mesh], self.target)
-                self.known[key] = found.estimate_cycles + sum(shape)
+                inputs = (*self.inputs[block], shape, QUICK)
+                self.known[key] = self.remember(inputs, lambda: self.quick(block, shape), str, _number) + sum(shape)
             except DoesNotFit as refusal:
                 # Told about is the block that needs most on the largest mesh tried.
                 rank = (shape[0] * shape[1], refusal.demand)
@@ -193,6 +253,15 @@ class _Sizer:
                     self.refused, self.refused_rank = refusal, rank
                 self.known[key] = None
         return self.known[key]
+
+    def quick(self, block: BlockName, shape: MeshShape) -> int:
+        """The estimate of a quick search.
+
+        Raises:
+            DoesNotFit: the block needs more than a PE of this mesh has.
+        """
+        mesh = Mesh.of([shape[0]], [shape[1]])
+        return solve_block(QUICK, self.partition, block, [mesh], self.target).estimate_cycles
 
     def fits(self, shapes: Mapping[BlockName, MeshShape]) -> bool:
         area = sum(self.counts[b] * p * q for b, (p, q) in shapes.items())
@@ -282,3 +351,7 @@ class _Sizer:
             where=f"target {self.target.name}",
             hint="use fewer --stages or a larger target",
         )
+
+
+def _number(text: Excerpt) -> int:
+    return int(text.text)

@@ -2,5 +2,6 @@
 
 from .emit import SolvedBlock, emit
 from .search import Search, Solution
+from .text import parse_blocks, print_blocks
 
-__all__ = ["Search", "Solution", "SolvedBlock", "emit"]
+__all__ = ["Search", "Solution", "SolvedBlock", "emit", "parse_blocks", "print_blocks"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wafercc.errors import CompileError
 from wafercc.ir.block import (
     AllGather,
     AllReduce,
@@ -34,16 +35,26 @@ from .strategy import Strategy, is_whole, lines_of
 
 @dataclass(frozen=True)
 class SolvedBlock:
-    """A block and what its parameters and interface are called in the template it was made from."""
+    """A block, what its parameters and interface are called in the template it was made from, and the choices that
+    made it.
+    """
 
     block: Block
     weights: dict[LocalName, ValueName]
     interface: dict[LocalName, ValueName]
-    estimate_cycles: int
+    solution: Solution
+
+    @property
+    def estimate_cycles(self) -> int:
+        return self.solution.cycles
 
 
 def emit(name: BlockName, graph: Graph, solution: Solution, target: Target) -> SolvedBlock:
-    """The block of a solved template."""
+    """The block of a solved template.
+
+    Raises:
+        CompileError: a value cannot be brought into a layout that is wanted (never of a solution that was searched).
+    """
     writer = _Writer(graph, solution, target)
     for value in graph.inputs:
         writer.define(value, solution.shared.get(value, Layout.replicated(graph.types[value].rank)))
@@ -61,7 +72,7 @@ def emit(name: BlockName, graph: Graph, solution: Solution, target: Target) -> S
         states={LocalName(p): outputs[graph.outputs.index(q)] for p, q in graph.states.items() if q in graph.outputs},
     )
     interface = {LocalName(v): v for v in graph.inputs} | dict(zip(outputs, graph.outputs, strict=True))
-    return SolvedBlock(block, writer.params, interface, solution.cycles)
+    return SolvedBlock(block, writer.params, interface, solution)
 
 
 @dataclass
@@ -127,7 +138,11 @@ class _Writer:
                 cycles = price.moves_cycles(kind, have, moves, mesh, self.target)
                 if best is None or cycles < best[0]:
                     best = (cycles, have, moves)
-        assert best is not None, f"{value} cannot be had as {need}"
+        if best is None:
+            raise CompileError(
+                f"value {value} cannot be brought into the layout {need}",
+                hint="cut the ops that read it in another way",
+            )
         return best[1], best[2]
 
     def op(self, op: Op, strategy: Strategy) -> None:

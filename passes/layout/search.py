@@ -98,6 +98,42 @@ def boundary_layout(kind: TensorType, mesh: Mesh) -> Layout:
     return Layout((*(UNCUT,) * (kind.rank - 1), Split(rows)))
 
 
+def shared_values(graph: Graph) -> list[ValueName]:
+    """Inputs, and values that several operands read: each is brought into one shared layout first."""
+    weights = frozenset(graph.weights)
+    reads: dict[ValueName, int] = {}
+    for op in graph.ops:
+        for value in op.operands:
+            reads[value] = reads.get(value, 0) + 1
+    return [v for v, n in reads.items() if v not in weights and (n > 1 or v in graph.inputs)]
+
+
+def solution_of(
+    graph: Graph,
+    mesh: Mesh,
+    picked: Mapping[OpId, Strategy],
+    shared: Mapping[ValueName, Layout],
+    carried: frozenset[ValueName],
+    cycles: int,
+) -> Solution:
+    """The solution that these choices make."""
+    weights = frozenset(graph.weights)
+    held = {
+        (v, need) for op in graph.ops for v, need in zip(op.inputs, picked[op.id].ins, strict=True) if v in weights
+    }
+    size = sum(
+        tile_bytes(Tiled(graph.types[v], need), mesh, graph.past_max)
+        for v, need in held
+        if v is not None and need is not None
+    )
+    outputs: dict[ValueName, Layout] = {}
+    for value in graph.outputs:
+        producer = graph.producer[value]
+        made = picked[producer.id].outs[producer.outputs.index(value)]
+        outputs[value] = boundary_layout(graph.types[value], mesh) if value in carried else made
+    return Solution(mesh, picked, shared, outputs, cycles, size)
+
+
 class _Problem:
     """The tables of one search: variables are first the ops, then the shared values."""
 
@@ -153,7 +189,7 @@ class _Problem:
             factors.append(Factor((i,), np.array(own, np.int64)))
         number = {op.id: i for i, op in enumerate(graph.ops)}
         shared: dict[ValueName, tuple[int, list[Layout]]] = {}
-        for value in self.shared_values():
+        for value in shared_values(graph):
             layouts = self.layouts_wanted(value, domains, number)
             shared[value] = (len(domains) + len(shared), layouts)
         sizes = [len(d) for d in domains] + [len(layouts) for _, layouts in shared.values()]
@@ -184,39 +220,7 @@ class _Problem:
                 hint="use fewer new tokens, more --stages or another --region",
             )
         layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
-        return self.solution(picked, layouts_shared, cycles)
-
-    def solution(
-        self, picked: Mapping[OpId, Strategy], shared: Mapping[ValueName, Layout], cycles: int
-    ) -> Solution:
-        graph = self.graph
-        held = {
-            (v, need)
-            for op in graph.ops
-            for v, need in zip(op.inputs, picked[op.id].ins, strict=True)
-            if v in self.weights
-        }
-        size = sum(
-            tile_bytes(Tiled(graph.types[v], need), self.mesh, graph.past_max)
-            for v, need in held
-            if v is not None and need is not None
-        )
-        outputs: dict[ValueName, Layout] = {}
-        for value in graph.outputs:
-            producer = graph.producer[value]
-            made = picked[producer.id].outs[producer.outputs.index(value)]
-            outputs[value] = boundary_layout(graph.types[value], self.mesh) if value in self.carried else made
-        return Solution(self.mesh, picked, shared, outputs, cycles, size)
-
-    def shared_values(self) -> list[ValueName]:
-        """Inputs, and values that several operands read: each is brought into one shared layout first."""
-        reads: dict[ValueName, int] = {}
-        for op in self.graph.ops:
-            for value in op.operands:
-                reads[value] = reads.get(value, 0) + 1
-        return [
-            v for v, n in reads.items() if v not in self.weights and (n > 1 or v in self.graph.inputs)
-        ]
+        return solution_of(graph, self.mesh, picked, layouts_shared, self.carried, cycles)
 
     def layouts_wanted(
         self, value: ValueName, domains: Sequence[Sequence[Strategy]], number: Mapping[OpId, int]

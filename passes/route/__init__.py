@@ -20,7 +20,7 @@ import numpy as np
 
 from wafercc.errors import CompileError
 from wafercc.ir.block import Block, BlockName, Instance, InstanceId, LocalName, RegionId
-from wafercc.ir.program import CollectiveNet, Fan, Region, Stream, StreamId
+from wafercc.ir.program import CollectiveNet, Fan, Lane, Region, Stream, StreamId
 from wafercc.ir.routing import Routing, StreamDemand
 from wafercc.silicon import DefectMap
 from wafercc.targets import Target
@@ -30,6 +30,7 @@ from .ends import End
 from .fabric import Sheet
 from .local import LocalNets, local_nets
 from .nets import Group, Laid, Stuck, Weaver
+from .relay import relay
 from .rows import Packed, routers, settle, table
 from .rows import colours as colours_of
 
@@ -98,6 +99,33 @@ class Route:
             where=str(current),
             hint="fewer streams into the region, fewer local colours, or a placement with more room between regions",
         )
+
+
+    def again(
+        self,
+        regions: Sequence[Region],
+        blocks: Mapping[BlockName, Block],
+        instances: Sequence[Instance],
+        demands: Sequence[StreamDemand],
+        order: Sequence[StreamId],
+        lanes: Mapping[StreamId, Sequence[Lane]],
+        attempt: int,
+        target: Target,
+        defects: DefectMap,
+    ) -> Routing:
+        """The routing whose lanes are given, found in round ``attempt``: collectives and router table follow.
+
+        Raises:
+            CompileError: a lane clashes with what lies there already, or does not end where it should; it is named.
+        """
+        defects.check_for(target)
+        maker = _Maker(self, regions, blocks, instances, target, defects)
+        groups = maker.groups(demands, order)
+        local = maker.local(share=attempt >= self.pack_round)
+        sheets = maker.sheets(local)
+        members = {group: [d.id for d in demands if maker.group_of[d.id] is group] for group in groups}
+        laid = {group: relay(group, members[group], lanes, sheets[group.wafer], maker.comb) for group in groups}
+        return maker.routing(demands, local, laid, groups, sheets, attempt)
 
 
 @dataclass(eq=False)

@@ -154,7 +154,7 @@ class Weaver:
             if way is not None:
                 actual = start.depth + goal.depth + len(way.path) - 1
                 if best is None or actual < reached:
-                    best, reached = _laid(start, goal, combs, way, cut), actual
+                    best, reached = lay(start, goal, combs, way, cut), actual
         return best
 
     def _hooks(self, end: End | None, partner: End | None, cut: Cut, *, sends: bool) -> list[Hook]:
@@ -234,7 +234,7 @@ class Weaver:
         return "; ".join(words) or "the port's router has no colour left"
 
 
-def _laid(start: Hook, goal: Hook, combs: Sequence[Comb | None], way: Way, cut: Cut) -> Laid:
+def lay(start: Hook, goal: Hook, combs: Sequence[Comb | None], way: Way, cut: Cut) -> Laid:
     """A lane and its rows: source comb, path, destination comb."""
     path, colour = way
     steps = np.diff(path, axis=0)
