@@ -48,17 +48,16 @@ class Course:
     say: Callable[[str], None] = _say_nothing
 
     def __post_init__(self) -> None:
+        _refuse_unknown([self.until] if self.until else [], STAGE_NAMES, "stage", "until (--until)")
+        places = (*STAGE_NAMES, *sorted(REWRITES))
+        _refuse_unknown(self.before, places, "stage or rewrite", "before (--print-before)")
+        _refuse_unknown(self.after, places, "stage or rewrite", "after (--print-after)")
         if self.until and self.resumed and STAGE_NAMES.index(self.until) < STAGE_NAMES.index(self.resumed.stage):
             raise CompileError(
                 f"{self.resumed.path} goes on behind {self.resumed.stage}, which comes after {self.until}",
                 where="option until (--until)",
                 hint="stop at a later stage, or compile from the model",
             )
-        _refuse_unknown([self.until] if self.until else [], STAGE_NAMES, "stage", "until (--until)")
-        places = (*STAGE_NAMES, *sorted(REWRITES))
-        _refuse_unknown(self.before, places, "stage or rewrite", "before (--print-before)")
-        _refuse_unknown(self.after, places, "stage or rewrite", "after (--print-after)")
-
 
     @property
     def given(self) -> Mapping[str, Excerpt]:

@@ -48,7 +48,7 @@ def print_routing(routing: Routing) -> str:
 def _lane(lane: Lane) -> str:
     words = [f"lane colour {lane.colour}"]
     if lane.dim is not None:
-        words.append(f"elements {lane.lo}-{lane.hi - 1} of dimension {lane.dim}")
+        words.append(f"elements {_run(lane.lo, lane.hi)} of dimension {lane.dim}")
     corners = " ".join(f"{x},{y}" for x, y in _corners(lane.path).tolist())
     return f"{' '.join(words)} from {_end(lane.source)} to {_end(lane.destination)} path {corners}"
 
@@ -59,7 +59,12 @@ def _end(end: Fan | EdgePort) -> str:
             return f"port {end.x},{end.y} {NAMES[end.side]}" + (f" wafer {end.wafer}" if end.wafer else "")
         case Fan():
             teeth = {along: name for name, along in TEETH.items()}[end.along]
-            return f"{word_text(end.region)} {teeth} {end.lo}-{end.hi - 1} trunk {end.trunk} gate {end.gate}"
+            return f"{word_text(end.region)} {teeth} {_run(end.lo, end.hi)} trunk {end.trunk} gate {end.gate}"
+
+
+def _run(lo: int, hi: int) -> str:
+    """The numbers ``lo .. hi-1``."""
+    return f"{lo}-{hi - 1}" if hi - lo > 1 else str(lo)
 
 
 def _corners(path: IntArray) -> IntArray:
