@@ -252,9 +252,13 @@ class _Head:
         self.options[field] = value
 
     def _like(self, text: str) -> None:
-        name, dtype, shape = json.JSONDecoder().raw_decode(text)[0], *text.split()[-2:]
-        extents = () if shape == "scalar" else shape_word(shape)
-        self.options.setdefault("inputs_like", {})[name] = np.broadcast_to(np.zeros((), dtype), extents)
+        try:
+            name, dtype, shape = json.JSONDecoder().raw_decode(text)[0], *text.split()[-2:]
+            extents = () if shape == "scalar" else shape_word(shape)
+            array = np.broadcast_to(np.zeros((), dtype), extents)
+        except (ValueError, TypeError):
+            raise ValueError(f"expected a name in quotes, an element type and a shape, found {text}") from None
+        self.options.setdefault("inputs_like", {})[str(name)] = array
 
     def stage_file(self, sections: Mapping[str, Excerpt], whole: Excerpt) -> StageFile:
         """The file, if its head is complete and its stage has a section."""

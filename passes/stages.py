@@ -17,7 +17,7 @@ from wafercc.ir.block import BlockName, Instance, RegionId
 from wafercc.ir.embedding import Embedding, parse_embedding
 from wafercc.ir.evaluate import check
 from wafercc.ir.graph import Graph
-from wafercc.ir.lines import Excerpt
+from wafercc.ir.lines import Excerpt, name_text
 from wafercc.ir.partition import Partition
 from wafercc.ir.placement import Placement, PlaceRequest, parse_placement
 from wafercc.ir.program import Execute, Region, StreamId, Task, Transfer
@@ -129,10 +129,13 @@ def _read_graph(text: Excerpt, settings: Settings, computed: Graph) -> Graph:
     """A graph whose weights are those of the graph computed here, where their numbers come from."""
     graph = parse_graph(text)
     for name in graph.weights:
+        if name in computed.weights and graph.types[name] == computed.types[name]:
+            continue
+        lines = text.text.split("\n")
+        where = text.where(next(i for i, line in enumerate(lines) if f"%{name_text(name)}" in line))
         if name not in computed.weights:
-            raise TextError(f"the model has no weight {name} at this stage", where=text.where(0))
-        if graph.types[name] != computed.types[name]:
-            raise TextError(f"weight {name} is {computed.types[name]}, not {graph.types[name]}", where=text.where(0))
+            raise TextError(f"the model has no weight {name} at this stage", where=where)
+        raise TextError(f"weight {name} is {computed.types[name]}, not {graph.types[name]}", where=where)
     check(graph)
     return graph
 

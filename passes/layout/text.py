@@ -28,6 +28,7 @@ from .emit import SolvedBlock, emit
 from .search import boundary_layout, shared_values, solution_of
 from .strategy import Cut, Strategy, dim_facts, op_loops, strategies, strategy_of
 
+SHOWN = 6  # strategies that a message lists
 _AXIS = re.compile(r"([yx])(\d+)")
 _CUT = re.compile(r"(\w+):(\w+(?:\*\w+)*(?:/[1-9]\d*)?~?)")
 
@@ -133,8 +134,9 @@ class _Reader:
         strategy = strategy_of(self.graph, op, loops, cuts, self.mesh)
         if strategy is None:
             legal = strategies(self.graph, op, loops, dim_facts(self.graph, self.loops), self.mesh)
-            names = ", ".join(dict.fromkeys(each.name for each in legal))
-            raise line.error(f"op {op.id} ({op.kind}) cannot be cut so", f"axis:loop can be {names}")
+            widest = sorted(legal, key=lambda each: -each.pes)[:SHOWN]
+            names = ", ".join(dict.fromkeys(each.name for each in widest))
+            raise line.error(f"op {op.id} ({op.kind}) cannot be cut so", f"axis:loop can be {names} and the like")
         return strategy
 
     def _check_axes(self, axes: tuple[AxisName, ...], taken: list[AxisName], line: Line) -> None:
