@@ -1,7 +1,7 @@
 """Options: everything a user may decide about a compile, with its default. One field an option.
 
 The command line, its help and `wafercc.compile` all derive from these fields: a field with a `Flag` is an option of
-``wafercc compile``. To add an option, add a field here and read it in the pass that it steers.
+``wafercc compile``. To add an option, add a field here, and its name to the stage that reads it (`stages.py`).
 """
 
 from __future__ import annotations
