@@ -144,11 +144,8 @@ class Journal:
         if name in (self.course.before if when == "before" else self.course.after):
             self.course.say(f"# {when} {name}\n{text()}")
 
-    def close(self) -> None:
-        """Say what was reused, and keep the cache within its bound."""
-        cache = self.course.cache
-        if cache is None:
-            return
+    def report(self) -> None:
+        """Say what was reused: in whole, or how much of what was asked for."""
         known = [
             name if all(asked) else f"{name} ({sum(asked)} of {len(asked)})"
             for name, asked in self.reused.items()
@@ -156,7 +153,11 @@ class Journal:
         ]
         if known:
             self.course.say(f"reused from the cache: {', '.join(known)}")
-        if not all(each for asked in self.reused.values() for each in asked):
+
+    def close(self) -> None:
+        """Keep the cache within its bound, if anything was added."""
+        cache = self.course.cache
+        if cache is not None and not all(each for asked in self.reused.values() for each in asked):
             cache.trim()
 
     def sections(self) -> dict[str, str]:

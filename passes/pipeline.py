@@ -147,6 +147,7 @@ def _begun(model: Path, options: Options, course: Course) -> Iterator[tuple[Impo
     try:
         with _collector_paused():
             yield imported, journal
+        journal.report()
     except DoesNotFit as refusal:
         if options.wafers != "auto":
             raise
