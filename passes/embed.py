@@ -33,9 +33,7 @@ REACH = 2
 
 @dataclass(frozen=True)
 class Embed:
-    """Options of the pass: ``reach`` is the largest jog between neighbouring rows of a column."""
-
-    reach: int = REACH
+    """The pass has no options: the largest jog between neighbouring rows of a column is the placement's ``reach``."""
 
     def __call__(self, placement: Placement, defects: DefectMap) -> Embedding:
         """Embed every region in its rectangle.
@@ -46,11 +44,45 @@ class Embed:
         regions: dict[RegionId, RegionEmbedding] = {}
         for region, rect in placement.rects.items():
             shape = placement.shapes[region]
-            found = embed(rect, shape.rows, shape.columns, defects.alive(rect.wafer), self.reach)
+            found = embed(rect, shape.rows, shape.columns, defects.alive(rect.wafer), placement.reach)
             if isinstance(found, Refusal):
                 raise CompileError(found.reason, where=f"region {region}", hint="place it on this defect map first")
             regions[region] = found
         return Embedding(regions)
+
+
+def check_embedding(embedding: Embedding, placement: Placement, defects: DefectMap) -> Embedding:
+    """An embedding that was decided elsewhere, held against its placement and what is dead.
+
+    Raises:
+        CompileError: a region is missing or unknown, has another rectangle or mesh than it was placed with, lies on a
+        dead core, or jogs further than the placement's reach.
+    """
+    for region in (*placement.rects, *embedding.regions):
+        where = f"region {region}"
+        if region not in embedding.regions or region not in placement.rects:
+            raise CompileError("it is placed or embedded, but not both", where=where)
+        found, rect, shape = embedding.regions[region], placement.rects[region], placement.shapes[region]
+        if found.rect != rect:
+            raise CompileError(f"it is embedded in {found.rect} and placed at {rect}", where=where)
+        rows, columns = found.xs.shape
+        if (rows, columns) != (shape.rows, shape.columns):
+            raise CompileError(
+                f"it is embedded with {columns} columns x {rows} rows and placed with {shape.columns} x {shape.rows}",
+                where=where,
+            )
+        alive = defects.alive(rect.wafer)
+        if rect.x + rect.w > alive.width or rect.y + rect.h > alive.height:
+            raise CompileError(f"rectangle {rect} is not inside the {alive.width}x{alive.height} grid", where=where)
+        dead = np.argwhere(~alive.core[found.ys, found.xs])
+        if len(dead):
+            row, column = dead[0]
+            x, y = int(found.xs[row, column]), int(found.ys[row, column])
+            raise CompileError(f"row {row}, column {column} lies on the dead core at ({x}, {y})", where=where)
+        jog = int(np.abs(np.diff(found.xs, axis=0)).max(initial=0))
+        if jog > placement.reach:
+            raise CompileError(f"a column jogs by {jog}; the placement's reach is {placement.reach}", where=where)
+    return embedding
 
 
 def embed(rect: Rect, rows: int, columns: int, alive: Alive, reach: int = REACH) -> RegionEmbedding | Refusal:

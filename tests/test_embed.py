@@ -188,10 +188,13 @@ def test_a_wafer_sized_region_embeds() -> None:
 def test_the_pass_embeds_every_region_or_names_the_one_it_cannot() -> None:
     regions = {RegionId("a"): Rect(0, 0, 0, 3, 3), RegionId("b"): Rect(0, 3, 0, 3, 3)}
     shapes = {RegionId("a"): Shape(3, 3), RegionId("b"): Shape(3, 3)}
-    placement = Placement(regions, shapes, PlacementReport(0.0, None, 0.0, ""))
+    placement = Placement(regions, shapes, PlacementReport(0.0, None, 0.0, ""), reach=2)
     target = load("mesh:6x3")
     embedding = Embed()(placement, DefectMap.none(target))
-    assert str(embedding) == "a 3x3 in 3x3+0+0, straight\nb 3x3 in 3x3+3+0, straight"
+    assert str(embedding) == (
+        "region a in 3x3+0+0  # 3 rows, 3 columns, straight\nrows 0-2\ncolumns 0-2\n"
+        "region b in 3x3+3+0  # 3 rows, 3 columns, straight\nrows 0-2\ncolumns 3-5\n"
+    )
     region = embedding.regions[RegionId("b")].region(RegionId("b"))
     assert (region.rows, region.columns, int(region.xs[0, 0])) == (3, 3, 3)
     with pytest.raises(CompileError, match="region b: 3x3 does not embed"):

@@ -29,15 +29,15 @@ ITSELF = -1  # stands for a region's own present rectangle where it is to be kep
 
 
 def placement_reasons(
-    request: PlaceRequest, placement: Placement, target: Target, defects: DefectMap, reach: int
+    request: PlaceRequest, placement: Placement, target: Target, defects: DefectMap
 ) -> dict[str, dict[str, Any]]:
     """Region → rectangle, partners, cost in cycles, share of the objective, next best spot, and what held it."""
     found: dict[str, dict[str, Any]] = {}
     for wafer in sorted({rect.wafer for rect in placement.rects.values()}):
         problem = problem_of(request, wafer, target, defects.alive(wafer))
-        sites = Sites(problem.alive, reach)
+        sites = Sites(problem.alive, placement.reach)
         healthy = DefectMap.none(target).alive(wafer)
-        perfect = None if healthy.cores == problem.alive.cores else Sites(healthy, reach)
+        perfect = None if healthy.cores == problem.alive.cores else Sites(healthy, placement.reach)
         spots = [_spot(problem, sites, i, placement) for i in range(problem.count)]
         total = max(1, problem.doubled_cost(spots))
         for i, region in enumerate(problem.ids):
