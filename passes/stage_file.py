@@ -71,7 +71,7 @@ class StageFile:
             before = Options(**self.options)
         except CompileError as problem:
             raise TextError(problem.message, where=f"{self.path}, {problem.where}", hint=problem.hint) from None
-        now = with_constraints(Options(**{**self.options, **given}))
+        now = Options(**{**self.options, **_with_decisions(given)})
         written, wanted = before.record(), now.record()
         for name in sorted(used_options(self.stage)):
             if written.get(name) != wanted.get(name):
@@ -123,6 +123,15 @@ class StageFile:
                 where=str(self.path),
                 hint="its target page or defect map has changed: compile anew",
             )
+
+
+def _with_decisions(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with what their constraints file says, if they name one."""
+    if given.get("constraints") is None:
+        return dict(given)
+    merged, default = with_constraints(Options(**given)), Options()
+    found = {name: getattr(merged, name) for name in FIELDS.values()}
+    return {**given, "constraints": None, **{n: v for n, v in found.items() if v != getattr(default, n)}}
 
 
 def _source(name: str) -> str:
