@@ -71,6 +71,7 @@ def assemble(
                 "bound": report.bound,
                 "solver": report.solver,
                 "reach": mapped.placement.reach,
+                "detour_hops": mapped.placement.detour_hops,
             },
             "routing": {
                 "colours": {region: asdict(budget) for region, budget in mapped.routing.budget.items()},

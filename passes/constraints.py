@@ -3,6 +3,7 @@
     stages = 2                          # as --stages, --region, --max-lanes, --no-pass
     no_pass = ["fuse_rope"]
     reach = 0                           # the largest jog of an embedding: 0 straight, 2 the most
+    detour_hops = 0                     # the most hops by which a way around a dead router or link may be longer
     [pin]
     r1 = "16,0,16,16"                   # as --pin
     [strategy]
@@ -44,7 +45,7 @@ FLAGS = {
     "pin": "pins",
     "strategy": "strategies",
 }
-FIELDS = FLAGS | {"mesh": "meshes", "layout": "layouts", "reach": "reach"}
+FIELDS = FLAGS | {"mesh": "meshes", "layout": "layouts", "reach": "reach", "detour_hops": "detour_hops"}
 MOST_REACH = 8
 
 
@@ -132,7 +133,7 @@ def _own(path: Path, text: str, key: str, value: Any) -> Any:
 
 def problem_of(key: str, value: Any) -> tuple[tuple[str, ...], str] | None:
     """What is wrong with a decision, and where inside it; None if nothing is."""
-    if key == "reach":
+    if key in ("reach", "detour_hops"):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_REACH:
             return (key,), f"{value!r} is not a number from 0 to {MOST_REACH}"
         return None
@@ -201,6 +202,7 @@ def _lines(program: PlacedProgram) -> Iterator[str]:
     if options.get("disabled_passes"):
         yield f"no_pass = {_toml(list(options['disabled_passes']))}"
     yield f"reach = {decisions['placement']['reach']}"
+    yield f"detour_hops = {decisions['placement']['detour_hops']}"
     yield "\n[pin]"
     for region in program.regions:
         r = region.rect

@@ -204,6 +204,7 @@ class Options:
     meshes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     layouts: Mapping[str, str] = field(default_factory=dict)
     reach: int | None = None
+    detour_hops: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -4,9 +4,10 @@
                - embed -> Embedding - layout -> blocks - route -> Routing - schedule -> Schedule
                - assemble -> PlacedProgram
 
-Where nets find too few colours, placement is retried with more room between regions. Where that fails, or defects
-leave too little room, the next smaller size plan is tried: first with straight columns only, which leave most colours
-free, then with jogs. The first refusal is the answer if none works. A resumed stage file leaves only what it decides.
+Where nets find too few colours, placement is retried with more room between regions. A size plan is tried with straight
+lines only, which leave most colours free, then with detours around what is dead, then with jogs of one column too.
+Where defects leave too little room even so, or nets too few colours, the next smaller plan is tried, and after all of
+them wider jogs. The first refusal is the answer if none works. A resumed stage file leaves only what it decides.
 
 `compile_graph` shows the stages one after another; `stages.py` says what each of them reads, and the journal where its
 product comes from.
@@ -15,10 +16,10 @@ product comes from.
 from __future__ import annotations
 
 import gc
-import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import product
 from os import PathLike
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from wafercc.ir.weights import Weights
 from .assemble import Mapped, assemble
 from .base import run_rewrites
 from .constraints import with_constraints
+from .embed import Embed
 from .fit import check_forced_region, needs_wafers
 from .journal import Course, Journal, Stopped
 from .lower import make_instances, stream_demands
@@ -93,8 +95,8 @@ def compile_graph(imported: Imported, journal: Journal) -> PlacedProgram:
     check_forced_region(options, partition, machine)
     steering = steer(options, partition, machine)
     refusal: CompileError | None = None
-    for reach, plan in _tries(partition, steering, journal):
-        carry = partial(carry_through, partition, plan, reach, steering, rewritten.weights, journal)
+    for plan, embed in _tries(partition, steering, journal):
+        carry = partial(carry_through, partition, plan, embed, steering, rewritten.weights, journal)
         try:
             mapped = carry({}) if journal.has(PLACE) else with_room(carry)
         except CompileError as problem:
@@ -105,19 +107,20 @@ def compile_graph(imported: Imported, journal: Journal) -> PlacedProgram:
     raise refusal
 
 
-def _tries(partition: Partition, steering: Steering, journal: Journal) -> Iterator[tuple[int, SizePlan]]:
-    """What may be carried through, best first: reach of jogs, and size plan; only one if a file has placed it."""
+def _tries(partition: Partition, steering: Steering, journal: Journal) -> Iterator[tuple[SizePlan, Embed]]:
+    """What may be carried through, best first: size plan and kind of embedding; only one if a file has placed it."""
     if journal.has(PLACE):
-        yield 0, placed_plan(journal.course.given[PLACE.name], partition)
+        yield placed_plan(journal.course.given[PLACE.name], partition), Embed()
     else:
         plans = journal.decide(SIZE, partition, steering)
-        yield from itertools.product(steering.reaches, plans)
+        for embeddings in steering.embeddings:
+            yield from product(plans, embeddings)
 
 
 def carry_through(
     partition: Partition,
     plan: SizePlan,
-    reach: int,
+    embed: Embed,
     steering: Steering,
     weights: Weights,
     journal: Journal,
@@ -125,7 +128,7 @@ def carry_through(
 ) -> Mapped:
     """Place, embed, lay out, route and schedule one size plan; ``margin``: lines to keep free beside regions."""
     request = place_request(partition, plan, steering.pins)
-    placement = journal.decide(PLACE, request, reach, margin)
+    placement = journal.decide(PLACE, request, embed, margin)
     embedding = journal.decide(EMBED, placement)
     blocks = journal.decide(LAYOUT, partition, plan, steering)
     regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)

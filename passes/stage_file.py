@@ -43,7 +43,7 @@ from .stages import MACHINE, STAGE_NAMES, used_options
 
 HEAD = "wafercc stage file 1"
 # Field of Options → the word for it: decisions that no single word of the command line holds.
-CONSTRAINTS = {FIELDS[word]: word for word in ("strategy", "mesh", "layout", "reach")}
+CONSTRAINTS = {FIELDS[word]: word for word in ("strategy", "mesh", "layout", "reach", "detour_hops")}
 _WORDS = ("stage", "model", "sha256", "machine", "option", "constraint", "like", "defects")
 _SECTION = re.compile(r"\[(\w+)\]\s*(?:#.*)?")
 

@@ -164,19 +164,20 @@ def _read_sizes(text: Excerpt, settings: Settings, partition: Partition, steerin
 
 
 def _make_placement(
-    settings: Settings, request: PlaceRequest, reach: int, margin: Mapping[RegionId, int]
+    settings: Settings, request: PlaceRequest, embed: Embed, margin: Mapping[RegionId, int]
 ) -> Placement:
-    return Place(seed=settings["seed"], reach=reach, margin=margin)(request, settings.target, settings.defects)
+    place = Place(seed=settings["seed"], reach=embed.reach, detour_hops=embed.detour_hops, margin=margin)
+    return place(request, settings.target, settings.defects)
 
 
 def _read_placement(
-    text: Excerpt, settings: Settings, request: PlaceRequest, reach: int, margin: Mapping[RegionId, int]
+    text: Excerpt, settings: Settings, request: PlaceRequest, embed: Embed, margin: Mapping[RegionId, int]
 ) -> Placement:
     return settle(parse_placement(text), request, settings.target, settings.defects)
 
 
 def _make_embedding(settings: Settings, placement: Placement) -> Embedding:
-    return Embed()(placement, settings.defects)
+    return Embed(placement.reach, placement.detour_hops)(placement, settings.defects)
 
 
 def _read_embedding(text: Excerpt, settings: Settings, placement: Placement) -> Embedding:
@@ -268,7 +269,8 @@ SIZE = Stage(
     "size", (*MACHINE, "region", *_FORCED, "pins"), _make_sizes, _print_sizes, _read_sizes, tried=False,
     remembered=TARGET,
 )  # fmt: skip
-PLACE = _kept_whole("place", (*MACHINE, "seed", "pins", "reach"), _make_placement, str, _read_placement)
+_EMBEDDINGS = ("reach", "detour_hops")  # which kinds are tried
+PLACE = _kept_whole("place", (*MACHINE, "seed", "pins", *_EMBEDDINGS), _make_placement, str, _read_placement)
 EMBED = Stage("embed", MACHINE, _make_embedding, str, _read_embedding)
 LAYOUT = Stage("layout", (*TARGET, *_FORCED, "layouts"), _make_blocks, print_blocks, _read_blocks, remembered=TARGET)
 ROUTE = _kept_whole("route", (*MACHINE, "max_lanes"), _make_routing, print_routing, _read_routing)

@@ -21,17 +21,23 @@ from wafercc.ir.op_names import few, find_ops, nearest, nearest_ops, own_ops, sp
 from wafercc.ir.partition import Partition
 from wafercc.ir.program import Rect
 
-from .embed import REACH
+from .embed import DETOUR_HOPS, REACH, Embed
 from .machine import Machine
 from .options import Options, flag_of
 
 MeshShape = tuple[int, int]
 
 
+# From the embeddings that take fewest colours to those that lose fewest PEs. Wide jogs make three lines meet, whose
+# colours seldom suffice, so they come last of all.
+EMBEDDINGS = ((Embed(reach=0, detour_hops=0), Embed(reach=0), Embed(reach=1)), (Embed(),))
+
+
 @dataclass(frozen=True)
 class Steering:
     """What is decided beforehand: rectangles of regions; per block a mesh (its shape, or whole with its factors), the
-    most rows and columns, strategies and shared layouts; and the jogs to try.
+    most rows and columns, strategies and shared layouts; and the embeddings to try: each group for one size plan after
+    the other, before the next group.
     """
 
     pins: Mapping[RegionId, Rect] = field(default_factory=dict)
@@ -41,7 +47,7 @@ class Steering:
     most_rows: int | None = None
     strategies: Mapping[BlockName, Mapping[OpId, str]] = field(default_factory=dict)
     shared: Mapping[BlockName, Mapping[ValueName, Layout]] = field(default_factory=dict)
-    reaches: tuple[int, ...] = (0, REACH)
+    embeddings: tuple[tuple[Embed, ...], ...] = EMBEDDINGS
 
 
 FREE = Steering()
@@ -68,6 +74,10 @@ def steer(options: Options, partition: Partition, machine: Machine) -> Steering:
                 where=f"region {region}, pinned at {rect}",
                 hint="give a larger --pin or a smaller --region",
             )
+    forced = None
+    if options.reach is not None or options.detour_hops is not None:
+        hops = DETOUR_HOPS if options.detour_hops is None else options.detour_hops
+        forced = Embed(REACH if options.reach is None else options.reach, hops)
     return Steering(
         pins,
         shapes,
@@ -76,7 +86,7 @@ def steer(options: Options, partition: Partition, machine: Machine) -> Steering:
         min((rect.h for rect in pins.values()), default=None),
         _strategies(options, partition),
         _shared(options, partition, meshes),
-        (0, REACH) if options.reach is None else (options.reach,),
+        EMBEDDINGS if forced is None else ((forced,),),
     )
 
 

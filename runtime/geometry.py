@@ -1,7 +1,7 @@
 """Where the PEs of a region really are: hops between logical neighbours, the links they use, lines and combs over them.
 
 Row neighbours are joined along their row; column neighbours by going down the upper PE's column, then along the lower
-PE's row. Everything is integer arrays over the region, made once a region.
+PE's row; or by the detour that the region lists for them. Everything is integer arrays, made once a region.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ir.layout import AxisName, Mesh
-from ..ir.program import EAST, NORTH, SOUTH, WEST, EdgePort, Fan, IntArray, PlacedProgram, Region
+from ..ir.program import EAST, NORTH, SOUTH, WEST, Detour, EdgePort, Fan, IntArray, PlacedProgram, Region
 from .tape import Times
 
 Ints = NDArray[np.int64]
@@ -35,8 +35,8 @@ class Grid:
     def of(program: PlacedProgram) -> Grid:
         xs, ys, wafers = [0], [0], [0]
         for region in program.regions:
-            xs.append(int(region.xs.max()))
-            ys.append(int(region.ys.max()))
+            xs += [int(region.xs.max()), *(int(detour.path[:, 0].max()) for detour in region.detours)]
+            ys += [int(region.ys.max()), *(int(detour.path[:, 1].max()) for detour in region.detours)]
             wafers.append(region.rect.wafer)
         for stream in program.streams:
             for lane in stream.lanes:
@@ -85,6 +85,24 @@ class Steps:
     def flipped(self) -> Steps:
         """Rows and columns exchanged."""
         return Steps(self.hops.T, self.forward.transpose(0, 2, 1), self.backward.transpose(0, 2, 1))
+
+    def detoured(self, grid: Grid, wafer: int, detours: Sequence[Detour]) -> Steps:
+        """The steps with some of them along the paths of detours."""
+        if not detours:
+            return self
+        longest = max(len(self.forward), *(len(detour.path) - 1 for detour in detours))
+        hops = self.hops.copy()
+        forward, backward = (
+            np.concatenate([links, np.zeros((longest - len(links), *hops.shape), np.int64)])
+            for links in (self.forward, self.backward)
+        )
+        for detour in detours:
+            at, count = (detour.row, detour.column), len(detour.path) - 1
+            hops[at] = count
+            forward[:, *at] = backward[:, *at] = 0
+            forward[:count, *at] = grid.path(wafer, detour.path)
+            backward[:count, *at] = grid.path(wafer, detour.path[::-1])[::-1]
+        return Steps(hops, forward, backward)
 
 
 def _steps(grid: Grid, wafer: int, ax: Ints, ay: Ints, bx: Ints, by: Ints) -> Steps:
@@ -174,8 +192,11 @@ class Geometry:
         self.shape = (region.rows, region.columns)
         xs, ys = region.xs.astype(np.int64), region.ys.astype(np.int64)
         wafer = region.rect.wafer
-        self.along_x = _steps(grid, wafer, xs[:, :-1], ys[:, :-1], xs[:, 1:], ys[:, 1:])
-        self.along_y = _steps(grid, wafer, xs[:-1], ys[:-1], xs[1:], ys[1:])
+        along_x, along_y = (tuple(d for d in region.detours if d.along == along) for along in ("x", "y"))
+        steps_x = _steps(grid, wafer, xs[:, :-1], ys[:, :-1], xs[:, 1:], ys[:, 1:])
+        steps_y = _steps(grid, wafer, xs[:-1], ys[:-1], xs[1:], ys[1:])
+        self.along_x = steps_x.detoured(grid, wafer, along_x)
+        self.along_y = steps_y.detoured(grid, wafer, along_y)
         self._lines: dict[tuple[tuple[AxisName, ...], Mesh], Lines] = {}
 
     @cached_property

@@ -20,6 +20,8 @@ JOGGED: dict[str, Any] = {
     "defect_rate": 0.03,
     "defect_seed": 4,
     "shapes": {"input_ids": (1, 4)},
+    "reach": 2,
+    "detour_hops": 0,
 }
 STAGES = ("import", "rewrite", "partition", "size", "place", "embed", "layout", "route", "schedule")
 

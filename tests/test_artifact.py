@@ -26,6 +26,7 @@ from wafercc.ir.layout import Layout, Mesh, Split, Tiled
 from wafercc.ir.loops import Combine
 from wafercc.ir.program import (
     CollectiveNet,
+    Detour,
     EdgePort,
     Execute,
     Fan,
@@ -92,8 +93,9 @@ def program() -> PlacedProgram:
     """One of everything; it need not be runnable."""
     xs = np.arange(6, dtype=np.int32).reshape(2, 3)
     one = xs[:1, :1]
-    regions = (Region("r0", Rect(0, 1, 2, 3, 4), xs, xs + 300), Region("r1", Rect(1, 5, 0, 1, 1), one, one))
     path = np.array([[0, 0], [1, 0], [1, 70_000]], np.int32)
+    detours = (Detour("x", 1, 0, path), Detour("y", 0, 2, path[:2]))
+    regions = (Region("r0", Rect(0, 1, 2, 3, 4), xs, xs + 300, detours), Region("r1", Rect(1, 5, 0, 1, 1), one, one))
     lanes = (
         Lane(EdgePort(0, 0, 5, 8), Fan("r0", "y", 0, 2, 1, 1), path, 3),
         Lane(Fan("r0", "x", 0, 3, 1, 0), Fan("r1", "y", 0, 1, 0, 0), path[:1], 4, 2, 16, 32),

@@ -52,6 +52,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "max_lanes": ({"max_lanes": 1}, {"route"}),
     "pins": ({"pins": {"r0": (0, 0, 6, 6)}}, {"place"}),
     "reach": ({"reach": 0}, {"place"}),
+    "detour_hops": ({"detour_hops": 0}, {"place"}),
     "meshes": (MESHES, {"layout"}),
     "strategies": ({"strategies": {"*lm_head*": "rows=k columns=n"}}, {"layout"}),
     "layouts": ({**MESHES, "layouts": {"b2:/model/layers.0/mlp/Mul_72": "(-,-,-)"}}, {"layout"}),

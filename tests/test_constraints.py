@@ -45,7 +45,8 @@ def test_a_program_compiled_with_its_own_constraints_is_the_same(
     first, second = members(Path("a.wafer")), members(Path("b.wafer"))
     assert {key for key in first if first[key] != second[key]} == {"options", "decisions"}
     before, after = first["decisions"], second["decisions"]
-    assert before["placement"]["reach"] == 2  # regions lie jogged around dead cores
+    bends = before["placement"]["reach"], before["placement"]["detour_hops"]
+    assert bends != (0, 0), "regions lie around dead cores by jogs or detours"
     assert before["estimate_cycles"] == after["estimate_cycles"]
     assert before["placement"]["objective"] == after["placement"]["objective"]
     for name, block in before["blocks"].items():

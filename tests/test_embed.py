@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,15 +11,17 @@ from hypothesis import strategies as st
 
 from wafercc.errors import CompileError
 from wafercc.ir.block import RegionId
-from wafercc.ir.embedding import Refusal, RegionEmbedding
+from wafercc.ir.embedding import Embedding, Refusal, RegionEmbedding
 from wafercc.ir.placement import Placement, PlacementReport, Shape
 from wafercc.ir.program import EAST, SOUTH, Rect
-from wafercc.passes.embed import Embed, embed
+from wafercc.passes.embed import DETOUR_HOPS, Embed, embed
 from wafercc.silicon import DefectMap
 from wafercc.targets import load
 
 
-def violations(found: RegionEmbedding, rows: int, columns: int, defects: DefectMap, reach: int) -> list[str]:
+def violations(
+    found: RegionEmbedding, rows: int, columns: int, defects: DefectMap, reach: int, hops: int = DETOUR_HOPS
+) -> list[str]:
     """Every rule an embedding breaks, walking each wire hop by hop over the sparse map; shares no code with it."""
     wafer = found.rect.wafer
     dead_router = {(x, y) for w, x, y in defects.dead_routers.tolist() if w == wafer}
@@ -40,6 +44,23 @@ def violations(found: RegionEmbedding, rows: int, columns: int, defects: DefectM
             if not (rect.x <= px < rect.x + rect.w and rect.y <= py < rect.y + rect.h):
                 bad.append(f"outside {(px, py)}")
 
+    detours = {(d.along, d.row, d.column): d.path.tolist() for d in found.detours}
+    if len(detours) < len(found.detours):
+        bad.append("two detours for one pair")
+
+    def join(along: str, i: int, j: int, goal: tuple[int, int], steps: list[tuple[int, int]]) -> None:
+        """The detour of a pair if it has one, else its standard path."""
+        start = (xs[i][j], ys[i][j])
+        path = detours.get((along, i, j))
+        if path is not None:
+            standard = len(steps)
+            steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(path)]
+            if (tuple(path[0]), tuple(path[-1])) != (start, goal) or any(abs(dx) + abs(dy) != 1 for dx, dy in steps):
+                bad.append(f"detour {path} does not lead from {start} to {goal}")
+            if not standard <= len(steps) <= standard + hops:
+                bad.append(f"detour of {len(steps)} hops for {standard}")
+        walk(start, steps)
+
     if found.xs.shape != (rows, columns):
         return [f"shape {found.xs.shape}"]
     for i in range(rows):
@@ -51,13 +72,13 @@ def violations(found: RegionEmbedding, rows: int, columns: int, defects: DefectM
             if j:
                 if xs[i][j] <= xs[i][j - 1]:
                     bad.append(f"columns of row {i} do not increase")
-                walk((xs[i][j - 1], ys[i][j]), [(1, 0)] * (xs[i][j] - xs[i][j - 1]))
+                join("x", i, j - 1, (xs[i][j], ys[i][j]), [(1, 0)] * (xs[i][j] - xs[i][j - 1]))
             if i:
                 jog = xs[i][j] - xs[i - 1][j]
                 if abs(jog) > reach:
                     bad.append(f"jog {jog} at {i},{j}")
                 down = [(0, 1)] * (ys[i][j] - ys[i - 1][j])
-                walk((xs[i - 1][j], ys[i - 1][j]), down + [(1 if jog > 0 else -1, 0)] * abs(jog))
+                join("y", i - 1, j, (xs[i][j], ys[i][j]), down + [(1 if jog > 0 else -1, 0)] * abs(jog))
     return bad
 
 
@@ -69,16 +90,18 @@ def violations(found: RegionEmbedding, rows: int, columns: int, defects: DefectM
     columns=st.integers(1, 9),
     spare=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     reach=st.integers(0, 3),
+    hops=st.sampled_from([0, 2, 4]),
 )
 def test_what_embeds_is_legal(
-    seed: int, rate: float, rows: int, columns: int, spare: tuple[int, int], reach: int
+    seed: int, rate: float, rows: int, columns: int, spare: tuple[int, int], reach: int, hops: int
 ) -> None:
     defects = DefectMap.random("mesh:14x15", rate, rate / 5, rate / 5, seed=seed)
     rect = Rect(0, 1, 2, columns + spare[0], rows + spare[1])
-    found = embed(rect, rows, columns, defects.alive(), reach)
+    found = embed(rect, rows, columns, defects.alive(), reach, hops)
     if isinstance(found, RegionEmbedding):
-        assert violations(found, rows, columns, defects, reach) == []
+        assert violations(found, rows, columns, defects, reach, hops) == []
         assert not found.jogs or reach
+        assert not found.detours or hops
     else:
         assert defects.dead and found.reason
 
@@ -136,14 +159,59 @@ def test_reach_bounds_the_jog() -> None:
     assert found.xs.tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [0, 1, 2, 3]]
 
 
-def test_a_dead_router_costs_its_row_and_its_column_or_a_jog() -> None:
+def test_a_dead_router_costs_its_row_and_its_column_without_detours() -> None:
     defects = DefectMap.of(load("mesh:9x9"), routers=[(0, 4, 4)])
-    full = embed(Rect(0, 0, 0, 9, 9), 8, 9, defects.alive())
+    full = embed(Rect(0, 0, 0, 9, 9), 8, 9, defects.alive(), detour_hops=0)
     assert isinstance(full, Refusal)
     found = embed(Rect(0, 0, 0, 9, 9), 8, 8, defects.alive())
-    assert isinstance(found, RegionEmbedding) and found.straight
+    assert isinstance(found, RegionEmbedding) and found.straight and not found.detours
     assert 4 not in found.xs and 4 not in found.ys
     assert violations(found, 8, 8, defects, 2) == []
+
+
+@pytest.mark.parametrize(("rows", "columns", "along"), [(8, 9, "y"), (9, 8, "x")])
+def test_a_detour_around_a_dead_router_saves_its_column_or_its_row(rows: int, columns: int, along: str) -> None:
+    defects = DefectMap.of(load("mesh:9x9"), routers=[(0, 4, 4)])
+    found = embed(Rect(0, 0, 0, 9, 9), rows, columns, defects.alive(), reach=0)
+    assert isinstance(found, RegionEmbedding) and found.straight
+    assert violations(found, rows, columns, defects, 0) == []
+    (detour,) = found.detours
+    assert detour.along == along and len(detour.path) == 5
+    assert isinstance(embed(Rect(0, 0, 0, 9, 9), rows, columns, defects.alive(), reach=0, detour_hops=1), Refusal)
+
+
+@pytest.mark.parametrize(("side", "along"), [(EAST, "x"), (SOUTH, "y")])
+def test_a_detour_around_a_dead_link_saves_its_line(side: int, along: str) -> None:
+    defects = DefectMap.of(load("mesh:9x9"), links=[(0, 4, 4, side)])
+    found = embed(Rect(0, 0, 0, 9, 9), 9, 9, defects.alive())
+    assert isinstance(found, RegionEmbedding) and [d.along for d in found.detours] == [along]
+    assert violations(found, 9, 9, defects, 2) == []
+    assert str(Embedding({RegionId("r"): found})).startswith("region r in 9x9+0+0  # 9 rows, 9 columns, straight, 1 ")
+    spare = embed(Rect(0, 0, 0, 9, 9), 8, 8, defects.alive())
+    assert isinstance(spare, RegionEmbedding) and not spare.detours
+
+
+def test_rows_that_no_short_way_joins_are_lost() -> None:
+    # A wall between columns 4 and 5 leaves ways past its ends only: too long for the rows in its middle.
+    wall = [(0, 4, y) for y in range(1, 8)]
+    defects = DefectMap.of(load("mesh:9x9"), links=[(*at, EAST) for at in wall])
+    found = embed(Rect(0, 0, 0, 9, 9), 9, 9, defects.alive())
+    assert isinstance(found, Refusal) and "rows have 9 connected live cores; 9 are needed" in str(found)
+
+
+def test_detours_share_no_router_and_meet_lines_an_odd_number_away() -> None:
+    for seed in range(20):
+        defects = DefectMap.random("mesh:24x24", 0.0, 0.01, 0.01, seed=seed)
+        found = embed(Rect(0, 0, 0, 24, 24), 20, 21, defects.alive(), reach=0)
+        if isinstance(found, Refusal):
+            continue
+        inner = [tuple(router) for d in found.detours for router in d.path[1:-1].tolist()]
+        assert len(set(inner)) == len(inner)
+        column_of = {int(x): j for j, x in enumerate(found.xs[0])}
+        for d in found.detours:
+            if d.along == "y":
+                met = {column_of[x] - d.column for x in d.path[:, 0].tolist() if x in column_of}
+                assert all(m == 0 or m % 2 for m in met)
 
 
 def test_a_dead_router_at_the_border_costs_only_one_line() -> None:
@@ -188,7 +256,7 @@ def test_a_wafer_sized_region_embeds() -> None:
 def test_the_pass_embeds_every_region_or_names_the_one_it_cannot() -> None:
     regions = {RegionId("a"): Rect(0, 0, 0, 3, 3), RegionId("b"): Rect(0, 3, 0, 3, 3)}
     shapes = {RegionId("a"): Shape(3, 3), RegionId("b"): Shape(3, 3)}
-    placement = Placement(regions, shapes, PlacementReport(0.0, None, 0.0, ""), reach=2)
+    placement = Placement(regions, shapes, PlacementReport(0.0, None, 0.0, ""), reach=2, detour_hops=4)
     target = load("mesh:6x3")
     embedding = Embed()(placement, DefectMap.none(target))
     assert str(embedding) == (

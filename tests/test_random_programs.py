@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from wafercc.errors import CompileError
@@ -87,25 +87,43 @@ def graphs(draw: st.DrawFn) -> tuple[Graph, Weights, np.ndarray]:
     return graph, Weights.of(drawing.weights), rng.standard_normal(shape).astype(np.float32)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(graphs(), st.sampled_from([None, (1, 1), (2, 3), (5, 4), (8, 8), (9, 16)]), st.integers(1, 3), st.integers(0, 3))
+MESHES = ("mesh:36x30", "mesh:24x40", "mesh:17x13", "mesh:9x9")
+REGIONS = (None, (1, 1), (2, 3), (5, 4), (8, 8), (9, 16))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    graphs(),
+    st.sampled_from(MESHES),
+    st.sampled_from(REGIONS),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.01, 0.03]),
+    st.integers(0, 9),
+)
 def test_a_random_program_verifies_and_equals_its_evaluation(
-    made: tuple[Graph, Weights, np.ndarray], region: tuple[int, int] | None, stages: int, seed: int
+    made: tuple[Graph, Weights, np.ndarray],
+    mesh: str,
+    region: tuple[int, int] | None,
+    stages: int,
+    rate: float,
+    seed: int,
 ) -> None:
     graph, weights, x = made
     options = Options(
-        target="mesh:36x30",
+        target=mesh,
         region=region,
         stages=min(stages, len(graph.ops)) if region else None,
-        defect_rate=0.01 if seed else 0.0,
+        defect_rate=rate,
         defect_seed=seed,
     )
     imported = Imported(graph, weights, (), Source("random.onnx", "test", {}, "", len(graph.ops)))
     try:
         program = Program(compile_graph(imported, Journal(options, find_machine(options))))
     except CompileError as refusal:
-        assert refusal.where, str(refusal)
+        event(f"refused: {type(refusal).__name__}")
+        assert refusal.where and refusal.hint and any(c.isdigit() for c in refusal.message), str(refusal)
         return
+    event("compiled")
     program.verify()
     wanted = evaluate(graph, {"x": x}, weights)
     result = program.run({"x": x})

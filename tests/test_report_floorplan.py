@@ -16,7 +16,7 @@ import wafercc
 from wafercc.cli.main import main
 from wafercc.ir.block import Block, BlockName, Instance, RegionId
 from wafercc.ir.layout import Mesh
-from wafercc.ir.program import Fan, Lane, PlacedProgram, Rect, Region, SramPlan
+from wafercc.ir.program import Detour, Fan, Lane, PlacedProgram, Rect, Region, SramPlan
 from wafercc.models.tiny_llama import TinyLlama
 from wafercc.program import Program
 from wafercc.report import floorplan
@@ -94,6 +94,16 @@ def test_every_region_is_drawn_with_all_its_pes(program: Program) -> None:
     for region in program.placed.regions:
         wide = [float(word.split("v")[0]) for word in floorplan.runs(view, region).split("h")[1:] if "v" in word]
         assert sum(wide) == pytest.approx(region.xs.size * view.scale, rel=0.01)
+
+
+def test_a_detour_is_drawn_through_the_middle_of_its_routers(program: Program) -> None:
+    assert of_class(drawn(program), "detours") == []
+    path = np.array([[3, 4], [3, 5], [4, 5], [4, 4]], np.int32)
+    region = dataclasses.replace(program.placed.regions[0], detours=(Detour("x", 0, 0, path),))
+    view = floorplan.view_of(program.placed, [region], bundles(program.placed))
+    points = floorplan.ways_around(view, region)[1:].split("L")
+    middles = [view.at(x + 0.5, y + 0.5) for x, y in path.tolist()]
+    assert [tuple(map(float, point.split())) for point in points] == [pytest.approx(at, abs=0.01) for at in middles]
 
 
 def test_all_that_is_dead_is_drawn(program: Program) -> None:

@@ -16,7 +16,7 @@ from wafercc.ir.dtypes import DType
 from wafercc.ir.embedding import RegionEmbedding
 from wafercc.ir.layout import AxisName, Mesh
 from wafercc.ir.loops import Combine
-from wafercc.ir.program import EdgePort, Fan, Rect, Region
+from wafercc.ir.program import EAST, SOUTH, EdgePort, Fan, Rect, Region
 from wafercc.passes.embed import embed
 from wafercc.passes.route.comb import comb_of
 from wafercc.silicon import DefectMap
@@ -97,11 +97,37 @@ def test_jogged_columns_use_classes_of_colours_where_they_meet() -> None:
     world = World(target, dead_diagonal(target, 6))
     found = jogged(world, Rect(0, 2, 2, 18, 10), 10, 17)
     assert not found.straight
-    world.region(found.xs, found.ys, Mesh.of([10], [17]), {}, [reduce("y0", 4), gather("y0", 4), reduce("x0", 8)])
+    world.embedded(found, Mesh.of([10], [17]), {}, [reduce("y0", 4), gather("y0", 4), reduce("x0", 8)])
     routing = world.route(local_colours=20)
     assert max(n.classes for n in routing.collectives if n.along == "y") > 1
     assert {n.classes for n in routing.collectives if n.along == "x"} == {1}
     check(world, routing)
+
+
+def test_collectives_follow_detours_in_classes_of_colours() -> None:
+    target = load("mesh:24x24")
+    defects = DefectMap.of(target, routers=[(0, 5, 6)], links=[(0, 9, 4, EAST), (0, 12, 8, SOUTH)])
+    world = World(target, defects)
+    found = embed(Rect(0, 2, 2, 15, 10), 9, 15, defects.alive(0), reach=0)
+    assert isinstance(found, RegionEmbedding) and {d.along for d in found.detours} == {"x", "y"}
+    steps = [reduce("y0", 4), gather("y0", 1), reduce("x0", 8), reduce("x0", 3, TREE)]
+    world.embedded(found, Mesh.of([9], [15]), {}, steps)
+    routing = world.route(local_colours=20)
+    assert {n.along for n in routing.collectives if n.classes == 2} == {"x", "y"}
+    assert max(n.classes for n in routing.collectives) == 2
+    check(world, routing)
+
+
+def test_a_dead_router_on_a_detour_is_refused_by_the_pass_itself() -> None:
+    target = load("mesh:24x24")
+    links = [(0, 9, 4, EAST)]
+    found = embed(Rect(0, 2, 2, 15, 10), 10, 15, DefectMap.of(target, links=links).alive(0))
+    assert isinstance(found, RegionEmbedding)
+    x, y = found.detours[0].path[1].tolist()
+    world = World(target, DefectMap.of(target, links=links, routers=[(0, x, y)]))
+    world.embedded(found, Mesh.of([10], [15]), {}, [reduce("x0", 8)])
+    with pytest.raises(CompileError, match="crosses a dead link or router next to"):
+        world.route()
 
 
 def test_a_small_budget_makes_steps_share_colours_by_switch_position() -> None:
@@ -343,7 +369,7 @@ def _random_world(seed: int, count: int, rate: float) -> World:
                 layout = LAYOUTS[int(rng.integers(0, 7))]
                 steps = [reduce("x0", int(rng.integers(0, columns))), gather("y0", int(rng.integers(0, rows)))]
                 value = {"v": tiled((8, 11), layout)}
-                ids.append(world.region(found.xs, found.ys, Mesh.of([rows], [columns]), value, steps))
+                ids.append(world.embedded(found, Mesh.of([rows], [columns]), value, steps))
                 break
     for a, b in itertools.pairwise(ids):
         world.stream(a, b)

@@ -14,6 +14,7 @@ import pytest
 from wafercc.ir.block import Block, BlockName, Instance, InstanceId, LocalName, RegionId, Step, step_ins
 from wafercc.ir.dims import upper
 from wafercc.ir.dtypes import DType
+from wafercc.ir.embedding import RegionEmbedding
 from wafercc.ir.graph import TensorType, ValueName
 from wafercc.ir.layout import Layout, Mesh, Tiled, owned, parse_layout
 from wafercc.ir.lines import Excerpt
@@ -144,10 +145,16 @@ class World:
         self, xs: np.ndarray, ys: np.ndarray, mesh: Mesh, values: Mapping[str, Tiled], steps: Sequence[Step] = ()
     ) -> InstanceId:
         """A region with one block and one instance, whose values may all be streamed."""
-        i = len(self.regions)
         xs, ys = (np.broadcast_to(a, (mesh.rows, mesh.columns)).astype(np.int32) for a in (xs, ys))
         rect = Rect(0, int(xs.min()), int(ys.min()), int(xs.max() - xs.min()) + 1, int(ys.max() - ys.min()) + 1)
-        self.regions.append(Region(RegionId(f"r{i}"), rect, xs, ys))
+        return self.embedded(RegionEmbedding(rect, xs, ys), mesh, values, steps)
+
+    def embedded(
+        self, found: RegionEmbedding, mesh: Mesh, values: Mapping[str, Tiled], steps: Sequence[Step] = ()
+    ) -> InstanceId:
+        """A region as it was embedded, with one block and one instance."""
+        i = len(self.regions)
+        self.regions.append(found.region(RegionId(f"r{i}")))
         named = {LocalName(n): t for n, t in values.items()}
         moved = {v: Tiled(TensorType(DType.F32, (1,)), Layout.replicated(1)) for step in steps for v in step_ins(step)}
         self.blocks[BlockName(f"b{i}")] = Block(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from wafercc.ir.block import ReduceAlgorithm, RegionId
 from wafercc.ir.layout import AxisName, Mesh
-from wafercc.ir.program import EAST, NORTH, SOUTH, WEST, Fan, Rect, Region
+from wafercc.ir.program import EAST, NORTH, SOUTH, WEST, Detour, Fan, Rect, Region
 from wafercc.runtime.fabric import Collectives, Links, Message
 from wafercc.runtime.geometry import Geometry, Grid
 from wafercc.runtime.machine import Machine
@@ -148,6 +149,17 @@ def jogged() -> Region:
     return Region(RegionId("r"), Rect(0, 1, 0, 5, 4), xs, ys)
 
 
+def detoured() -> Region:
+    """The same with detours: between two row neighbours, two column neighbours, and the other bend of a jog."""
+    paths: tuple[tuple[Literal["x", "y"], int, int, list[list[int]]], ...] = (
+        ("x", 1, 1, [[3, 1], [3, 2], [4, 2], [4, 1]]),
+        ("y", 1, 0, [[2, 1], [1, 1], [1, 2], [1, 3]]),
+        ("y", 1, 2, [[4, 1], [5, 1], [6, 1], [6, 2], [5, 2], [5, 3]]),
+    )
+    found = tuple(Detour(along, p, q, np.array(path, np.int32)) for along, p, q, path in paths)
+    return replace(jogged(), detours=found)
+
+
 GRID = Grid(7, 5, 1)
 
 
@@ -163,6 +175,11 @@ def walk(a: tuple[int, int], b: tuple[int, int]) -> list[tuple[int, int]]:
 
 def step_path(region: Region, a: tuple[int, int], b: tuple[int, int]) -> list[tuple[int, int]]:
     """Routers between two logical neighbours, whichever way."""
+    along = "x" if a[0] == b[0] else "y"
+    for detour in region.detours:
+        if (detour.along, detour.row, detour.column) == (along, *min(a, b)):
+            path = [(int(x), int(y)) for x, y in detour.path]
+            return path if a < b else path[::-1]
     at = {pe: (int(region.xs[pe]), int(region.ys[pe])) for pe in (a, b)}
     return walk(at[a], at[b]) if a < b else walk(at[b], at[a])[::-1]
 
@@ -189,12 +206,12 @@ def comb_path(region: Region, fan: Fan, pe: tuple[int, int]) -> list[tuple[int, 
     return path
 
 
+@pytest.mark.parametrize("region", [jogged(), detoured()], ids=["jogged", "detoured"])
 @pytest.mark.parametrize("inwards", [True, False])
 @pytest.mark.parametrize("along", ["y", "x"])
 @pytest.mark.parametrize("trunk", [0, 1, 2])
 @pytest.mark.parametrize("gate", [0, 1, 2])
-def test_a_comb_is_the_paths_of_its_pes(inwards: bool, along: str, trunk: int, gate: int) -> None:
-    region = jogged()
+def test_a_comb_is_the_paths_of_its_pes(region: Region, inwards: bool, along: str, trunk: int, gate: int) -> None:
     geometry = Geometry(region, GRID)
     fan = Fan(region.id, "y" if along == "y" else "x", 0, 3, trunk, gate)
     users = np.random.default_rng(trunk * 3 + gate).random((3, 3)) < 0.5
@@ -208,8 +225,8 @@ def test_a_comb_is_the_paths_of_its_pes(inwards: bool, along: str, trunk: int, g
     assert set(comb.links.tolist()) == wanted
 
 
-def test_steps_between_column_neighbours_go_down_then_along() -> None:
-    region = jogged()
+@pytest.mark.parametrize("region", [jogged(), detoured()], ids=["jogged", "detoured"])
+def test_steps_between_column_neighbours_go_down_then_along_or_by_their_detour(region: Region) -> None:
     geometry = Geometry(region, GRID)
     steps = geometry.along_y
     for p in range(2):

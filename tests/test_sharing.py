@@ -188,7 +188,7 @@ def test_only_nets_that_never_meet_in_time_may_share_a_colour(made: tuple[Block,
     for number, (step, full) in enumerate(zip(block.steps, whole, strict=True)):
         assert isinstance(step, AllReduce | AllGather)
         run(events, number, step, full)
-    order, life = Order((block,), "r", straight=True), life_of(block)
+    order, life = Order((block,), "r", crossing_at_pes=True), life_of(block)
     for a, b in product(order.turns, repeat=2):
         if a == b:
             continue
@@ -211,7 +211,7 @@ def chain_then(second: Collective) -> tuple[Pattern, Pattern, Order]:
         "v": value(("x0", "x1"), True, False), "w": Tiled(TensorType(DType.F32, (8, 12)), Layout.replicated(2)),
         "u": value(second.axes, True, isinstance(second, AllGather)),
     }  # fmt: skip
-    order = Order((Block("b", MESH, values, (), (), (), (first, second)),), "r", straight=True)
+    order = Order((Block("b", MESH, values, (), (), (), (first, second)),), "r", crossing_at_pes=True)
     patterns = list(order.turns)
     return patterns[0], patterns[2], order
 

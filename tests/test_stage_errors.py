@@ -61,7 +61,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "place: outside": ("place", "at 9x8+9+10", "at 9x8+10+10"),
     "place: too small": ("place", "at 9x8+9+10", "at 7x8+9+10"),
     "place: dead": ("place", "at 9x9+9+1", "at 8x8+9+1"),
-    "place: reach": ("place", "reach 2", "reach 0"),
+    "place: reach": ("place", "reach 2 detours 0", "reach 0 detours 0"),
     "place: unknown region": ("place", "region r0 8x8", "region r9 8x8"),
     "place: one too many": ("place", "region r0 8x8", "region r9 1x1 at 1x1+17+0\nregion r0 8x8"),
     "place: twice": ("place", "region r0 8x8", "region r1 8x8"),
@@ -77,7 +77,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "embed: too few": ("embed", "columns 0-7", "columns 0-6"),
     "embed: rows differ": ("embed", "row 4 columns 9-12 14-17", "row 4 columns 9-12 14-16"),
     "embed: no such row": ("embed", "row 7 columns", "row 8 columns"),
-    "embed: reach": ("embed", "reach 2", "reach 0"),
+    "embed: reach": ("embed", "reach 2 detours 0", "reach 0 detours 0"),
     "embed: missing": ("embed", "region r0 in 8x8+0+2", "# region r0 in 8x8+0+2"),
     # layout
     "layout: unknown block": ("layout", "block b2", "block b7"),

@@ -13,7 +13,7 @@ from wafercc.ir.embedding import Embedding, RegionEmbedding, parse_embedding
 from wafercc.ir.graph import TensorType, ValueName
 from wafercc.ir.lines import Excerpt
 from wafercc.ir.placement import Placement, PlacementReport, Shape, parse_placement
-from wafercc.ir.program import EdgePort, Execute, Fan, Lane, Rect, Region, SramPlan, Stream, StreamId, Transfer
+from wafercc.ir.program import Detour, EdgePort, Execute, Fan, Lane, Rect, Region, SramPlan, Stream, StreamId, Transfer
 from wafercc.ir.routing import Budget, Routing
 from wafercc.ir.schedule import Schedule, parse_schedule
 from wafercc.passes.route.text import parse_routing, print_routing
@@ -30,12 +30,22 @@ LAW = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @LAW
-@given(st.dictionaries(NAMES, st.tuples(RECTS, SHAPES), max_size=5), REPORTS, st.integers(0, 9))
-def test_a_placement_reads_back(regions: dict[str, tuple[Rect, Shape]], report: PlacementReport, reach: int) -> None:
+@given(st.dictionaries(NAMES, st.tuples(RECTS, SHAPES), max_size=5), REPORTS, st.integers(0, 9), st.integers(0, 9))
+def test_a_placement_reads_back(
+    regions: dict[str, tuple[Rect, Shape]], report: PlacementReport, reach: int, detour_hops: int
+) -> None:
     rects = {RegionId(name): rect for name, (rect, _) in regions.items()}
     shapes = {RegionId(name): shape for name, (_, shape) in regions.items()}
-    placement = Placement(rects, shapes, report, reach)
+    placement = Placement(rects, shapes, report, reach, detour_hops)
     assert parse_placement(str(placement)) == placement
+
+
+@st.composite
+def detours(draw: st.DrawFn) -> Detour:
+    """A path that walks about."""
+    steps = draw(st.lists(st.sampled_from([(0, 1), (1, 0), (0, -1), (-1, 0)]), min_size=1, max_size=6))
+    path = np.cumsum([(50, 50), *steps], axis=0).astype(np.int32)
+    return Detour(draw(st.sampled_from(["x", "y"])), draw(COUNTS), draw(COUNTS), path)
 
 
 @st.composite
@@ -43,13 +53,14 @@ def embeddings(draw: st.DrawFn) -> RegionEmbedding:
     """Rows and columns chosen in a rectangle, the columns of each row anew or as above."""
     rows, columns = draw(st.integers(1, 6)), draw(st.integers(1, 8))
     rect = Rect(0, draw(st.integers(0, 99)), draw(st.integers(0, 99)), columns + 4, rows + 3)
-    ys = sorted(draw(st.sets(st.integers(rect.y, rect.y + rect.h - 1), min_size=rows, max_size=rows)))
+    chosen = sorted(draw(st.sets(st.integers(rect.y, rect.y + rect.h - 1), min_size=rows, max_size=rows)))
     lines: list[list[int]] = []
     for _ in range(rows):
         fresh = st.sets(st.integers(rect.x, rect.x + rect.w - 1), min_size=columns, max_size=columns).map(sorted)
         lines.append(draw(fresh | st.just(lines[-1])) if lines else draw(fresh))
     xs = np.array(lines, np.int32)
-    return RegionEmbedding(rect, xs, np.repeat(np.array(ys, np.int32)[:, None], columns, axis=1))
+    xs, ys = np.array(lines, np.int32), np.repeat(np.array(chosen, np.int32)[:, None], columns, axis=1)
+    return RegionEmbedding(rect, xs, ys, tuple(draw(st.lists(detours(), max_size=2))))
 
 
 @LAW
@@ -62,6 +73,9 @@ def test_an_embedding_reads_back(drawn: dict[str, RegionEmbedding]) -> None:
         found = again.regions[name]
         assert found.rect == each.rect and found.xs.dtype == found.ys.dtype == np.int32
         assert np.array_equal(found.xs, each.xs) and np.array_equal(found.ys, each.ys)
+        for mine, theirs in zip(found.detours, each.detours, strict=True):
+            assert (mine.along, mine.row, mine.column) == (theirs.along, theirs.row, theirs.column)
+            assert mine.path.dtype == np.int32 and np.array_equal(mine.path, theirs.path)
 
 
 @LAW
@@ -129,7 +143,7 @@ def test_a_routing_reads_back(drawn: dict[str, list[Lane]], local: list[int], yi
 
 TEXT = """\
 objective 51.0 baseline 56.0 bound 31.0 solver "windows 2"
-reach 2
+reach 2 detours 4
 region r0 8x8 at 9x8+0+2
 """
 

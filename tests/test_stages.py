@@ -14,7 +14,7 @@ from stopped import JOGGED, STAGES, home, saved
 from tiny_models import TARGET, defects, largest_error
 
 import wafercc
-from wafercc import CompileError, Program, VerifyError
+from wafercc import CompileError, Program, TextError, VerifyError
 from wafercc.cli.main import main
 from wafercc.ir.program import Rect, StreamId
 from wafercc.npz import read_npz, write_npz
@@ -115,6 +115,30 @@ def test_steered_compiles_go_on_from_every_stage_to_the_same_bytes(stopped: Path
     decisions.write_text(decisions.read_text().replace("reach = 2", "reach = 3"))
     with pytest.raises(CompileError, match=r"option reach \(reach of a constraints file\): it is 3 here and 2 in "):
         wafercc.resume(tmp_path / "place.txt", **again)
+
+
+def test_detours_go_on_to_the_same_bytes_and_count_where_they_are_edited(stopped: Path, tmp_path: Path) -> None:
+    options = {name: value for name, value in JOGGED.items() if name not in ("reach", "detour_hops")}
+    cache, model = tmp_path / "cache", stopped / "tiny.onnx"
+    program = wafercc.compile(model, cache=cache, **options)
+    detours = {region.id: region.detours for region in program.placed.regions if region.detours}
+    assert detours
+    for stage in ("place", "embed", "route"):
+        path = wafercc.compile_until(stage, model, tmp_path / f"{stage}.txt", cache=cache, **options)
+        assert saved(wafercc.resume(path, cache=cache), tmp_path) == saved(program, tmp_path), stage
+    text = (tmp_path / "embed.txt").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("detour "))
+    x, y = re.findall(r"\d+,\d+", line)[0].split(",")
+    for wrong, message in (
+        (line.rpartition(" ")[0], "does not lead from "),
+        (re.sub("row \\d+", "row 99", line), "has no neighbour there: it has 8 columns x 8 rows"),
+        (f"{line} 99,99", r"\(99, 99\) is not beside"),
+        (line.replace("path", "way"), "expected 'path', found 'way'"),
+        (line.partition(" path")[0] + f" path {x},{y}", "a detour joins two PEs"),
+    ):
+        (tmp_path / "embed.txt").write_text(text.replace(line, wrong))
+        with pytest.raises((CompileError, TextError), match=message):
+            wafercc.resume(tmp_path / "embed.txt", cache=cache)
 
 
 def test_a_file_of_an_earlier_stage_is_the_beginning_of_a_later_one(stopped: Path) -> None:
@@ -283,7 +307,9 @@ def test_inputs_like_and_a_map_that_is_no_file_survive_in_the_text(stopped: Path
 def test_the_command_stops_and_goes_on(stopped: Path, tmp_path: Path, capsys: Capture, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     Path("tiny.onnx").write_bytes((stopped / "tiny.onnx").read_bytes())
-    words = "compile tiny.onnx --target mesh:18x18 --region 8x8 --defect-rate 0.03 --defect-seed 4 --until place"
+    Path("jogs.toml").write_text("reach = 2\ndetour_hops = 0\n")
+    words = "compile tiny.onnx --constraints jogs.toml --target mesh:18x18 --region 8x8 --until place"
+    words += " --defect-rate 0.03 --defect-seed 4"
     cached = ["--cache-dir", str(stopped / "cache")]
     assert main([*words.split(), "--shape", "input_ids=1x4", *cached]) == 0
     assert capsys.readouterr().out == "tiny.place.txt\n"

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from wafercc.ir.block import RegionId
+from wafercc.ir.embedding import RegionEmbedding
 from wafercc.ir.program import EAST, NORTH, WEST, CollectiveNet, Fan, Rect, Region
+from wafercc.passes.embed import embed
 from wafercc.passes.route.comb import comb_of as laid
 from wafercc.passes.route.lines import lines_of
+from wafercc.silicon import DefectMap
 from wafercc.verify.collectives import net_rows
 from wafercc.verify.combs import comb_of
 from wafercc.verify.fabric import field, trace
@@ -30,11 +33,42 @@ def jogging(seed: int, rows: int, columns: int) -> Region:
     return Region(RegionId("r"), Rect(0, 0, 0, ROOM, ROOM), xs.astype(np.int32), ys.astype(np.int32))
 
 
+def detoured(seed: int) -> Region | None:
+    """A region among dead routers and links, jogged or straight, with its detours; None if it has none."""
+    rng = np.random.default_rng(seed)
+    defects = DefectMap.random("mesh:20x20", 0.03, 0.015, 0.015, seed=seed)
+    rows, columns = (int(n) for n in rng.integers(5, 12, 2))
+    rect = Rect(0, 3, 2, columns + int(rng.integers(0, 3)), rows + int(rng.integers(0, 3)))
+    found = embed(rect, rows, columns, defects.alive(), reach=int(rng.integers(0, 3)))
+    return found.region(RegionId("r")) if isinstance(found, RegionEmbedding) and found.detours else None
+
+
+DETOURED = [region for seed in range(60) if (region := detoured(seed)) is not None]
+
+
+def test_there_are_detours_along_both_directions_to_walk() -> None:
+    assert len(DETOURED) > 10
+    assert {d.along for region in DETOURED for d in region.detours} == {"x", "y"}
+    assert any((np.diff(region.xs, axis=0) != 0).any() for region in DETOURED)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_a_comb_is_the_same_tree_for_the_router_and_the_verifier(seed: int) -> None:
     rng = np.random.default_rng(1000 + seed)
     rows, columns = (int(n) for n in rng.integers(1, 7, 2))
-    region = jogging(seed, rows, columns)
+    regions_agree(jogging(seed, rows, columns), rng)
+
+
+@pytest.mark.parametrize("region", DETOURED, ids=range(len(DETOURED)))
+def test_a_comb_over_detours_is_the_same_tree_too(region: Region) -> None:
+    rng = np.random.default_rng(region.rows)
+    for _ in range(4):
+        regions_agree(region, rng)
+
+
+def regions_agree(region: Region, rng: np.random.Generator) -> None:
+    """A random comb of either direction is one tree for both."""
+    rows, columns = region.rows, region.columns
     for along, teeth, trunks in (("y", rows, columns), ("x", columns, rows)):
         lo = int(rng.integers(0, teeth))
         hi = int(rng.integers(lo + 1, teeth + 1))
@@ -45,9 +79,8 @@ def test_a_comb_is_the_same_tree_for_the_router_and_the_verifier(seed: int) -> N
         ) == sorted(zip(*(a.tolist() for a in (mine.x, mine.y, mine.toward, mine.away, mine.pe)), strict=True)), fan
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_trace_passes_the_routers_of_the_neighbour_paths(seed: int) -> None:
-    region = jogging(seed, 5, 4)
+@pytest.mark.parametrize("region", [*(jogging(seed, 5, 4) for seed in range(20)), *DETOURED])
+def test_a_trace_passes_the_routers_of_the_neighbour_paths(region: Region) -> None:
     for along in ("x", "y"):
         lines, walk = lines_of(region, along), trace(region, along)  # type: ignore[arg-type]
         passed = {

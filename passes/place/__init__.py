@@ -21,7 +21,7 @@ from ...ir.placement import Placement, PlacementReport, PlaceRequest, RegionRequ
 from ...ir.program import Rect
 from ...silicon import DefectMap
 from ...targets import Target
-from ..embed import REACH, embed
+from ..embed import DETOUR_HOPS, REACH, embed
 from .bound import lower_bound
 from .moves import grow, improve
 from .problem import Problem, Spot, Spots, problem_of
@@ -38,14 +38,15 @@ class Place:
     """Options of the pass; the defaults are what ``wafercc compile`` uses.
 
     ``effort``: deterministic solver time per region (about two seconds a unit); ``rounds``: rounds of single moves;
-    ``reach``: the jog that embedding may use; ``margin``: live rows and columns to keep free beside regions, inside
-    their rectangles.
+    ``reach``, ``detour_hops``: the jog and the detour that embedding may use; ``margin``: live rows and columns to keep
+    free beside regions, inside their rectangles.
     """
 
     seed: int = 0
     effort: float = 0.05
     rounds: int = 4
     reach: int = REACH
+    detour_hops: int = DETOUR_HOPS
     margin: Mapping[RegionId, int] = field(default_factory=dict)
 
     def __call__(self, request: PlaceRequest, target: Target, defects: DefectMap) -> Placement:
@@ -72,7 +73,8 @@ class Place:
                 shapes[problem.ids[i]] = wanted[problem.ids[i]][spot.shape]
         order = [r.id for r in request.regions]
         report = PlacementReport(totals.objective / 2, totals.baseline_cycles, totals.bound / 2, str(totals.windows))
-        found = Placement({i: rects[i] for i in order}, {i: shapes[i] for i in order}, report, self.reach)
+        rects, shapes = {i: rects[i] for i in order}, {i: shapes[i] for i in order}
+        found = Placement(rects, shapes, report, self.reach, self.detour_hops)
         return settle(found, request, target, defects) if self.margin else found
 
     def _with_margin(self, request: PlaceRequest) -> PlaceRequest:
@@ -85,7 +87,7 @@ class Place:
         return replace(request, regions=tuple(regions))
 
     def _place(self, problem: Problem, target: Target, totals: _Totals) -> Spots:
-        sites = Sites(problem.alive, self.reach)
+        sites = Sites(problem.alive, self.reach, self.detour_hops)
         _check_room(problem, target)
         starts: list[Spots] = []
         pinned = _pinned(problem, sites)
@@ -163,7 +165,7 @@ def _spot(placement: Placement, asked: RegionRequest, problem: Problem) -> Spot:
     rect, shape = placement.rects[asked.id], placement.shapes[asked.id]
     if rect.wafer != asked.wafer:
         raise CompileError(f"it is on wafer {rect.wafer}; it belongs on wafer {asked.wafer}", where=where)
-    found = embed(rect, shape.rows, shape.columns, problem.alive, placement.reach)
+    found = embed(rect, shape.rows, shape.columns, problem.alive, placement.reach, placement.detour_hops)
     if isinstance(found, Refusal):
         raise CompileError(found.reason, where=where, hint="move it, enlarge its rectangle, or raise the reach to 2")
     sizes = [(s.rows, s.columns) for s in asked.shapes]

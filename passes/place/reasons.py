@@ -35,9 +35,10 @@ def placement_reasons(
     found: dict[str, dict[str, Any]] = {}
     for wafer in sorted({rect.wafer for rect in placement.rects.values()}):
         problem = problem_of(request, wafer, target, defects.alive(wafer))
-        sites = Sites(problem.alive, placement.reach)
+        sites = Sites(problem.alive, placement.reach, placement.detour_hops)
         healthy = DefectMap.none(target).alive(wafer)
-        perfect = None if healthy.cores == problem.alive.cores else Sites(healthy, placement.reach)
+        flawless = Sites(healthy, placement.reach, placement.detour_hops)
+        perfect = None if healthy.cores == problem.alive.cores else flawless
         spots = [_spot(problem, sites, i, placement) for i in range(problem.count)]
         total = max(1, problem.doubled_cost(spots))
         for i, region in enumerate(problem.ids):

@@ -5,6 +5,7 @@ Only an embedding that succeeds makes a rectangle legal; the counts of dead core
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from ...ir.placement import Shape
 from ...ir.program import Rect
 from ...silicon import Alive
 from ..embed import embed
+from ..route.lines import Along
 from .problem import Spot
 
 # (x, y, w, h, shape, its index) → the spot inside that rectangle, or None.
@@ -23,10 +25,11 @@ Fit = Callable[[int, int, int, int, Shape, int], Spot | None]
 
 @dataclass(frozen=True, eq=False)
 class Sites:
-    """The legal rectangles of one wafer at one reach."""
+    """The legal rectangles of one wafer at one reach and with detours of at most some hops more."""
 
     alive: Alive
     reach: int
+    detour_hops: int
     known: dict[tuple[int, int, int, int, int, int], tuple[Rect, int] | None] = field(default_factory=dict)
 
     def fit(self, x: int, y: int, w: int, h: int, shape: Shape, index: int) -> Spot | None:
@@ -42,7 +45,7 @@ class Sites:
 
     def exactly(self, rect: Rect, shape: Shape, index: int) -> Spot | Refusal:
         """The spot that is this whole rectangle, or why the mesh does not embed in it."""
-        found = embed(rect, shape.rows, shape.columns, self.alive, self.reach)
+        found = self._embed(rect, shape)
         return found if isinstance(found, Refusal) else Spot(rect.x, rect.y, rect.w, rect.h, index, detour(found))
 
     def live(self, rect: Rect) -> int:
@@ -52,14 +55,21 @@ class Sites:
     def _decide(self, rect: Rect, shape: Shape) -> tuple[Rect, int] | None:
         if not self._enough_alive(rect, shape):
             return None
-        found = embed(rect, shape.rows, shape.columns, self.alive, self.reach)
+        found = self._embed(rect, shape)
         if isinstance(found, Refusal):
             return None
         if found.bounds != rect:
-            tight = embed(found.bounds, shape.rows, shape.columns, self.alive, self.reach)
-            if isinstance(tight, RegionEmbedding) and tight.jogs <= found.jogs:
+            tight = self._embed(found.bounds, shape)
+            if (
+                isinstance(tight, RegionEmbedding)
+                and tight.jogs <= found.jogs
+                and len(tight.detours) <= len(found.detours)
+            ):
                 found = tight
         return found.rect, detour(found)
+
+    def _embed(self, rect: Rect, shape: Shape) -> RegionEmbedding | Refusal:
+        return embed(rect, shape.rows, shape.columns, self.alive, self.reach, self.detour_hops)
 
     def _enough_alive(self, rect: Rect, shape: Shape) -> bool:
         """Necessary: enough rows with enough live cores."""
@@ -76,7 +86,19 @@ def detour(embedding: RegionEmbedding) -> int:
     bounds = embedding.bounds
     rows, columns = (int(n) for n in embedding.xs.shape)
     jogs = 0 if embedding.straight else int(np.abs(np.diff(embedding.xs, axis=0)).sum(axis=0).max())
-    return int(bounds.w - columns) + (bounds.h - rows) + jogs
+    around = sum(_longest_way_around(embedding, along) for along in ("x", "y"))
+    return int(bounds.w - columns) + (bounds.h - rows) + jogs + around
+
+
+def _longest_way_around(embedding: RegionEmbedding, along: Along) -> int:
+    """The most hops that the detours of one row (or column) add."""
+    extra: Counter[int] = Counter()
+    for detour in embedding.detours:
+        if detour.along == along:
+            (x, y), (goal_x, goal_y) = detour.path[0].tolist(), detour.path[-1].tolist()
+            line = detour.row if along == "x" else detour.column
+            extra[line] += len(detour.path) - 1 - abs(goal_x - x) - abs(goal_y - y)
+    return max(extra.values(), default=0)
 
 
 def perfect_fit(x: int, y: int, w: int, h: int, shape: Shape, index: int) -> Spot | None:

@@ -46,7 +46,7 @@ class Route:
     """
 
     max_lanes: int | None = None
-    local_colours: int = 15
+    local_colours: int = 18
 
     def __call__(
         self,

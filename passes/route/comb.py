@@ -3,7 +3,8 @@
 In a straight region this is the comb that `Fan` describes: a trunk and its teeth. Where the trunk jogs it passes
 routers of its own teeth; words then enter (or leave) a tooth where the trunk first meets it, so that every router has
 one port towards the gate, on which a destination hears and a source sends, and ports away from it. As a source a router
-serves, one switch position each: its own ramp, the tooth ports, the trunk ports.
+serves, one switch position each: its own ramp, the tooth ports, the trunk ports. Where jogged columns as teeth, or
+detours, may close rings, the tree is the shortest one over all links of teeth and trunk.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wafercc.ir.program import EAST, NORTH, RAMP, SOUTH, WEST, Fan, IntArray, Region
+from wafercc.ir.program import EAST, NORTH, RAMP, SOUTH, WEST, Detour, Fan, IntArray, Region
 
 from .lines import Lines, lines_of
 from .rows import Packed, pack
@@ -65,11 +66,21 @@ class Comb:
 def comb_of(region: Region, fan: Fan) -> Comb:
     """The tree of routers of a fan in its region."""
     assert fan.lo <= fan.gate < fan.hi, f"the gate lies on a tooth: {fan}"
+    if any(_has(fan, detour) for detour in region.detours):
+        return _grown(region, fan)
     if fan.along == "y":
         return _toothed(fan, region.xs, region.ys[:, 0])
     if bool((region.xs == region.xs[:1]).all()):
         return _toothed(fan, region.ys.T, region.xs[0])
     return _grown(region, fan)
+
+
+def _has(fan: Fan, detour: Detour) -> bool:
+    """Whether a detour lies on a tooth or on the trunk."""
+    line, edge = (detour.row, detour.column) if detour.along == "x" else (detour.column, detour.row)
+    if detour.along == fan.along:
+        return line == fan.trunk and fan.lo <= edge < fan.hi - 1
+    return fan.lo <= line < fan.hi
 
 
 def _toothed(fan: Fan, across: IntArray, down: IntArray) -> Comb:
@@ -110,14 +121,14 @@ def _toothed(fan: Fan, across: IntArray, down: IntArray) -> Comb:
 
 
 def _grown(region: Region, fan: Fan) -> Comb:
-    """Columns as teeth where they jog: the shortest tree from the gate over all links of the teeth and the trunk."""
-    columns = lines_of(region, "y")
-    rows = lines_of(region, "x")
-    height, width = int(region.ys.max()) + 2, int(region.xs.max()) + 2  # a spare row and column, without links
+    """The shortest tree from the gate over all links of the teeth and the trunk."""
+    teeth, trunk = lines_of(region, "x" if fan.along == "y" else "y"), lines_of(region, fan.along)
+    rect = region.rect
+    height, width = rect.y + rect.h + 1, rect.x + rect.w + 1  # a spare row and column, without links
     ports = np.zeros((height, width), np.int32)
-    _join(ports, columns, slice(fan.lo, fan.hi), slice(0, columns.length))
-    _join(ports, rows, slice(fan.trunk, fan.trunk + 1), slice(fan.lo, fan.hi))
-    gate = (int(region.xs[fan.trunk, fan.gate]), int(region.ys[fan.trunk, fan.gate]))
+    _join(ports, teeth, slice(fan.lo, fan.hi), slice(0, teeth.length))
+    _join(ports, trunk, slice(fan.trunk, fan.trunk + 1), slice(fan.lo, fan.hi))
+    gate = int(teeth.x[fan.gate, fan.trunk]), int(teeth.y[fan.gate, fan.trunk])
     toward = np.full(height * width, -1, np.int32)
     away = np.zeros(height * width, np.int32)
     flat = ports.ravel()
@@ -134,7 +145,7 @@ def _grown(region: Region, fan: Fan) -> Comb:
             reached.append(there[new])
         frontier = np.concatenate(reached)
     pe = np.zeros(height * width, bool)
-    pe[(region.ys[:, fan.lo : fan.hi] * width + region.xs[:, fan.lo : fan.hi]).ravel()] = True
+    pe[(teeth.y[fan.lo : fan.hi] * width + teeth.x[fan.lo : fan.hi]).ravel()] = True
     step = {side: dy * width + dx for side, (dy, dx) in _STEP.items()}
     while (idle := np.flatnonzero((toward > 0) & (away == 0) & ~pe)).size:  # twigs that lead to no PE
         for side in _STEP:

@@ -1,13 +1,13 @@
 """Lines: the rows or columns of a region as the fabric sees them, with the routers between neighbours.
 
 Along a line every PE has a port towards the one before (*back*) and the one after (*front*); the routers between two
-neighbours (of dead or skipped cores, and of other columns where the embedding jogs) pass words through. Everything is
-arrays over all lines of the region at once.
+neighbours (of dead or skipped cores, and of other lines where the embedding jogs or makes a detour) pass words through.
+Everything is arrays over all lines of the region at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wafercc.errors import CompileError
-from wafercc.ir.program import EAST, NORTH, SOUTH, WEST, IntArray, Region
+from wafercc.ir.program import EAST, NORTH, SOUTH, WEST, Detour, IntArray, Region
 
 Along = Literal["y", "x"]
 
@@ -72,13 +72,39 @@ def lines_of(region: Region, along: Along) -> Lines:
     hop_front = np.where(vertical, SOUTH, side)
     edges = max(1, x.shape[1] - 1)
     ints = np.int32
-    return Lines(
+    standard = Lines(
         x.astype(ints), y.astype(ints), back, front,
         (edge // edges).astype(ints), (edge % edges).astype(ints),
         (x[:, :-1].ravel()[edge] + np.sign(run) * np.maximum(step - drop, 0)).astype(ints),
         (y[:, :-1].ravel()[edge] + np.minimum(step, drop)).astype(ints),
         hop_back.astype(ints), hop_front.astype(ints),
     )  # fmt: skip
+    own = [detour for detour in region.detours if detour.along == along]
+    return _detoured(standard, own) if own else standard
+
+
+def _detoured(lines: Lines, detours: Sequence[Detour]) -> Lines:
+    """The lines with some edges on other paths than the standard ones."""
+    line = np.array([d.row if d.along == "x" else d.column for d in detours])
+    edge = np.array([d.column if d.along == "x" else d.row for d in detours])
+    count = np.array([len(d.path) for d in detours])
+    x, y = np.concatenate([d.path for d in detours]).astype(np.int32).T
+    dx, dy = np.diff(x, append=x[-1]), np.diff(y, append=y[-1])
+    front = np.select([dx > 0, dx < 0, dy > 0], [EAST, WEST, SOUTH], NORTH)  # of the last router: without meaning
+    back = np.roll(np.select([dx > 0, dx < 0, dy > 0], [WEST, EAST, NORTH], SOUTH), 1)
+    last = np.cumsum(count) - 1
+    first = last - count + 1
+    fronts, backs = lines.front.copy(), lines.back.copy()
+    fronts[line, edge], backs[line, edge + 1] = front[first], back[last]
+    inner = np.ones(len(x), bool)
+    inner[first] = inner[last] = False
+    replaced = np.zeros((lines.count, lines.length), bool)
+    replaced[line, edge] = True
+    kept = ~replaced[lines.hop_line, lines.hop_edge]
+    old = (lines.hop_line, lines.hop_edge, lines.hop_x, lines.hop_y, lines.hop_back, lines.hop_front)
+    new = (np.repeat(line, count), np.repeat(edge, count), x, y, back, front)
+    hops = (np.concatenate([a[kept], b[inner].astype(np.int32)]) for a, b in zip(old, new, strict=True))
+    return Lines(lines.x, lines.y, backs, fronts, *hops)
 
 
 def check_alive(region: Region, lines: Lines, along: Along, links: Mapping[int, NDArray[np.bool_]]) -> None:

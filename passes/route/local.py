@@ -1,7 +1,7 @@
 """Local: the collective nets of one region, their colours, and their router rows.
 
-The patterns its steps need are spread over all lines of the region at once. Where jogs make two lines meet at a router,
-lines alternate between *classes* of colours, so that no router has two configurations on one.
+The patterns its steps need are spread over all lines of the region at once. Where jogs or detours make two lines meet
+at a router, lines alternate between *classes* of colours, so that no router has two configurations on one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def local_nets(
             check_alive(region, lines[along], along, links)
     classes = {along: _classes(region, each) for along, each in lines.items()}
     threadings = [[_threading(lines[p.along], p, classes[p.along], slim) for p in patterns] for slim in (False, True)]
-    order = Order(blocks, region.id, straight=not any(map(_jogs, lines.values())))
+    order = Order(blocks, region.id, crossing_at_pes=_cross_at_pes(lines))
 
     def apart(one: Thread, other: Thread) -> bool:
         a, b = patterns[one.pattern], patterns[other.pattern]
@@ -94,23 +94,38 @@ def _classes(region: Region, lines: Lines) -> int:
     Raises:
         CompileError: no reasonable number does.
     """
-    if not _jogs(lines):
+    met, met_hops = _meetings(lines)
+    if not met_hops.any():
         return 1
-    routers = np.concatenate([(lines.y.astype(np.int64) << 12 | lines.x).ravel(), lines.hop_y << 12 | lines.hop_x])
-    owners = np.concatenate([np.repeat(np.arange(lines.count), lines.length), lines.hop_line])
+    routers = np.concatenate([_place(lines.x, lines.y)[met], _place(lines.hop_x, lines.hop_y)[met_hops]])
+    owners = np.concatenate([np.nonzero(met)[0], lines.hop_line[met_hops]])
     classes = line_classes(routers, owners, MOST_CLASSES)
     if classes is None:
         raise CompileError(
-            f"cannot route: its jogs join more than {MOST_CLASSES} neighbouring columns at one router",
+            f"cannot route: its jogs and detours join more than {MOST_CLASSES} neighbouring lines at one router",
             where=f"region {region.id}",
-            hint="embed it with a smaller reach",
+            hint="embed it with a smaller reach and shorter detours",
         )
     return classes
 
 
-def _jogs(lines: Lines) -> bool:
-    """Whether any line turns."""
-    return bool((lines.x != lines.x[:, :1]).any() and (lines.y != lines.y[:, :1]).any())
+def _cross_at_pes(lines: Mapping[Along, Lines]) -> bool:
+    """Whether rows and columns share no router but those of PEs, so that no line runs on another's links."""
+    between = {along: _place(each.hop_x, each.hop_y) for along, each in lines.items()}
+    every = {along: np.append(_place(each.x, each.y), between[along]) for along, each in lines.items()}
+    return not any(np.isin(between[a], every[b]).any() for a in lines for b in lines if a != b)
+
+
+def _place(x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.int64]:
+    return y.astype(np.int64) << 12 | x
+
+
+def _meetings(lines: Lines) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """At which of the PEs, and of the routers between PEs, another line passes too. No line passes a router twice."""
+    width = 1 + max(int(lines.x.max()), int(lines.hop_x.max(initial=0)))
+    pe, hop = lines.y * width + lines.x, lines.hop_y * width + lines.hop_x
+    passing = np.bincount(np.concatenate([pe.ravel(), hop]))
+    return passing[pe] > 1, passing[hop] > 1
 
 
 def _expand(lines: Lines, net: LineNet, colour: NDArray[np.int_], first: NDArray[np.int_]) -> Packed:

@@ -40,11 +40,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class Order:
-    """The turns of all patterns of a region whose blocks run one after another, ``straight`` if no line bends."""
+    """The turns of all patterns of a region whose blocks run one after another. ``crossing_at_pes``: whether rows and
+    columns share no router but those of PEs.
+    """
 
     blocks: Sequence[Block]
     region: str
-    straight: bool
+    crossing_at_pes: bool
 
     @cached_property
     def turns(self) -> dict[Pattern, list[Turn]]:
@@ -89,7 +91,7 @@ class Order:
         if all(known[along] == extent for along, extent in self.extent.items()):
             return True
         if known[b.along] % later.span == 0:
-            return a.along == b.along or self.straight
+            return a.along == b.along or self.crossing_at_pes
         if a.along != b.along or first.span % later.span:
             return False
         return a.kind != "broadcast" or (b.kind != "broadcast" and (a.group, a.root) == (b.group, b.root))

@@ -55,25 +55,28 @@ class Lines:
 
 def neighbour_links(region: Region, along: Along) -> Links:
     """The links between neighbours of all logical rows (``along`` "x") or columns ("y"): from the first PE along its
-    own column to the second one's row, then along that row.
+    own column to the second one's row, then along that row, or along the detour of the two.
     """
     x, y = _by_line(region, along)
     dx, dy = np.diff(x, axis=1), np.diff(y, axis=1)
     gaps = dx.shape[1]
     count = (abs(dx) + abs(dy)).ravel()
+    detours = {(d.row * gaps + d.column if along == "x" else d.column * gaps + d.row): d.path.astype(np.int64)
+               for d in region.detours if d.along == along}  # fmt: skip
+    count[list(detours)] = [len(path) - 1 for path in detours.values()]
     pair = np.repeat(np.arange(dx.size), count)
     step = np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count)
     across, down = dx.ravel()[pair], dy.ravel()[pair]
     fallen = np.minimum(step, abs(down))
     sideways = np.where(across > 0, EAST, WEST)
     upright = np.where(down > 0, SOUTH, NORTH)
-    return Links(
-        pair // max(1, gaps),
-        pair % max(1, gaps),
-        x[:, :-1].ravel()[pair] + np.sign(across) * (step - fallen),
-        y[:, :-1].ravel()[pair] + np.sign(down) * fallen,
-        np.where(step < abs(down), upright, sideways),
-    )
+    here_x = x[:, :-1].ravel()[pair] + np.sign(across) * (step - fallen)
+    here_y = y[:, :-1].ravel()[pair] + np.sign(down) * fallen
+    port = np.where(step < abs(down), upright, sideways)
+    for i, path in detours.items():
+        here_x[pair == i], here_y[pair == i] = path[:-1].T
+        port[pair == i] = ports_of(*np.diff(path, axis=0).T)
+    return Links(pair // max(1, gaps), pair % max(1, gaps), here_x, here_y, port)
 
 
 def lines_of(region: Region, along: Along) -> Lines:

@@ -1,7 +1,7 @@
 """The artifact: a placed program as one self-contained file NAME.wafer. docs/artifact.md describes the format.
 
     program.json     the manifest: everything that is not an array
-    arrays/*.npy     embeddings, lanes, their paths, router configuration
+    arrays/*.npy     embeddings, detours, lanes, their paths, router configuration
     weights/*.npy    the tiles of each weight; types numpy does not know as raw bytes, their type in the manifest
     graph.txt        provenance: the graph in text form; not needed to run
     checksums.json   sha256 of every other member, and of the target and the defect map

@@ -3,41 +3,48 @@
 Logical row i lies on one physical row, rows in increasing y, columns in increasing x. Row neighbours are joined
 along their row, column neighbours by going down the upper PE's column to the lower row and then along that row; the
 offset between them, the *jog*, stays within a reach. A *straight* embedding has no jog at all, so every logical
-column is one physical column.
+column is one physical column. Neighbours that a dead router or link would cut off from each other are joined by a
+*detour*.
 
-Text, which `parse_embedding` reads back: of each region the physical rows, the columns of its first logical row, and
-those of every logical row that has others than the one above it.
+Text, which `parse_embedding` reads back: of each region the physical rows, the columns of its first logical row, those
+of every logical row that has others than the one above it, and the routers of each detour, from a PE to the next one
+along its row (x) or column (y).
 
     region r0 in 31x28+0+0  # 28 rows, 30 columns, 1 jogs
     rows 0-27
     columns 0-12 14-30
     row 9 columns 0-11 13-30
+    detour x row 3 column 7 path 7,3 7,4 8,4 8,3
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from .block import RegionId
 from .lines import Excerpt, Line, read_lines, word_text
-from .program import IntArray, Rect, Region
+from .program import Detour, IntArray, Rect, Region
 
 
 @dataclass(frozen=True, eq=False)
 class RegionEmbedding:
-    """One region's p x q mesh inside its rectangle: physical columns ``xs[p, q]`` and rows ``ys[p, q]``."""
+    """One region's p x q mesh inside its rectangle: physical columns ``xs[p, q]``, rows ``ys[p, q]``, detours."""
 
     rect: Rect
     xs: IntArray
     ys: IntArray
+    detours: tuple[Detour, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.xs.shape == self.ys.shape and self.xs.ndim == 2
         self.xs.setflags(write=False)
         self.ys.setflags(write=False)
+        for detour in self.detours:
+            detour.path.setflags(write=False)
 
     @property
     def jogs(self) -> int:
@@ -51,12 +58,15 @@ class RegionEmbedding:
     @property
     def bounds(self) -> Rect:
         """The smallest rectangle around its PEs and the links between them."""
-        x, y = int(self.xs.min()), int(self.ys.min())
-        return Rect(self.rect.wafer, x, y, int(self.xs.max()) - x + 1, int(self.ys.max()) - y + 1)
+        pes = [self.xs.min(), self.ys.min()], [self.xs.max(), self.ys.max()]
+        corners = np.array([*pes, *(corner for d in self.detours for corner in (d.path.min(0), d.path.max(0)))])
+        x, y = corners.min(axis=0).tolist()
+        right, bottom = corners.max(axis=0).tolist()
+        return Rect(self.rect.wafer, x, y, right - x + 1, bottom - y + 1)
 
     def region(self, region: RegionId) -> Region:
         """The region as the placed program stores it."""
-        return Region(region, self.rect, self.xs, self.ys)
+        return Region(region, self.rect, self.xs, self.ys, self.detours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ def _text(region: RegionId, embedding: RegionEmbedding) -> str:
     xs, ys = embedding.xs, embedding.ys
     assert bool((ys == ys[:, :1]).all()), f"a logical row of region {region} lies on one physical row"
     about = f"{len(xs)} rows, {len(xs[0])} columns, {'straight' if embedding.straight else f'{embedding.jogs} jogs'}"
+    about += f", {len(embedding.detours)} detours" if embedding.detours else ""
     lines = [
         f"region {word_text(region)} in {embedding.rect}  # {about}",
         f"rows {_runs(ys[:, 0])}",
@@ -90,6 +101,9 @@ def _text(region: RegionId, embedding: RegionEmbedding) -> str:
     ]
     changed = np.flatnonzero((xs[1:] != xs[:-1]).any(axis=1)) + 1
     lines += [f"row {row} columns {_runs(xs[row])}" for row in changed.tolist()]
+    for d in embedding.detours:
+        path = " ".join(f"{x},{y}" for x, y in d.path.tolist())
+        lines.append(f"detour {d.along} row {d.row} column {d.column} path {path}")
     return "\n".join(lines) + "\n"
 
 
@@ -138,11 +152,15 @@ class _Reader:
         self.rect = Rect(wafer, x, y, w, h)
         self.ys: list[int] = []
         self.xs: dict[int, list[int]] = {}
+        self.detours: list[Detour] = []
 
     def read(self, line: Line) -> None:
         rect = self.rect
         if line.accept("rows"):
             self.ys = _increasing(line, rect.y, rect.y + rect.h, "row")
+            return
+        if line.accept("detour"):
+            self.detours.append(self._detour(line))
             return
         row = 0
         if line.accept("row"):
@@ -161,7 +179,28 @@ class _Reader:
         which = np.searchsorted(starts, np.arange(len(self.ys)), side="right") - 1
         xs = np.array([self.xs[row] for row in starts.tolist()], np.int32)[which]
         ys = np.repeat(np.array(self.ys, np.int32)[:, None], xs.shape[1], axis=1)
-        return RegionEmbedding(self.rect, xs, ys)
+        return RegionEmbedding(self.rect, xs, ys, tuple(self.detours))
+
+    def _detour(self, line: Line) -> Detour:
+        along: Literal["x", "y"] = "x" if line.accept("x") else "y"
+        if along == "y":
+            line.expect("y")
+        line.expect("row")
+        row = line.number("a logical row")
+        line.expect("column")
+        column = line.number("a logical column")
+        line.expect("path")
+        path: list[tuple[int, int]] = []
+        while line.peek()[0] != "end":
+            x = line.number("a column of the wafer")
+            line.expect(",")
+            y = line.number("a row of the wafer")
+            if path and abs(x - path[-1][0]) + abs(y - path[-1][1]) != 1:
+                raise line.error(f"({x}, {y}) is not beside ({path[-1][0]}, {path[-1][1]}) before it")
+            path.append((x, y))
+        if len(path) < 2:
+            raise line.error("a detour joins two PEs")
+        return Detour(along, row, column, np.array(path, np.int32))
 
 
 def _increasing(line: Line, least: int, end: int, what: str) -> list[int]:

@@ -4,7 +4,7 @@ Text, one line each, which `parse_placement` reads back; a region's mesh is rows
 height + column + row:
 
     objective 38.5 baseline 41.0 bound 36.0 solver "windows 2, optimal 2, improved 1"
-    reach 2
+    reach 2 detours 4
     region r0 28x30 at 31x28+0+0
 """
 
@@ -100,13 +100,15 @@ class PlacementReport:
 class Placement:
     """Where each region sits. Rectangles never overlap, and the chosen shape embeds in each of them.
 
-    ``reach``: the largest jog that those embeddings may make.
+    ``reach``: the largest jog that those embeddings may make; ``detour_hops``: the most hops that a detour of theirs
+    may take beyond the path it replaces, 0 if they make none.
     """
 
     rects: Mapping[RegionId, Rect]
     shapes: Mapping[RegionId, Shape]
     report: PlacementReport
     reach: int
+    detour_hops: int
 
     def rect(self, region: RegionId) -> Rect:
         return self.rects[region]
@@ -116,7 +118,7 @@ class Placement:
         baseline = "none" if report.baseline is None else f"{report.baseline:.1f}"
         lines = [
             f'objective {report.objective:.1f} baseline {baseline} bound {report.bound:.1f} solver "{report.solver}"',
-            f"reach {self.reach}",
+            f"reach {self.reach} detours {self.detour_hops}",
         ]
         for region, rect in self.rects.items():
             shape = self.shapes[region]
@@ -132,7 +134,7 @@ def parse_placement(text: str | Excerpt) -> Placement:
         TextError: a line is not of a placement, or places a region again.
     """
     report: PlacementReport | None = None
-    reach = 0
+    reach = detour_hops = 0
     rects: dict[RegionId, Rect] = {}
     shapes: dict[RegionId, Shape] = {}
     for line in read_lines(text, Line):
@@ -140,6 +142,8 @@ def parse_placement(text: str | Excerpt) -> Placement:
             report = _parse_report(line)
         elif line.accept("reach"):
             reach = line.number("a number of columns")
+            line.expect("detours")
+            detour_hops = line.number("a number of hops")
         elif line.accept("region"):
             region = RegionId(line.label("a region"))
             if region in rects:
@@ -150,7 +154,7 @@ def parse_placement(text: str | Excerpt) -> Placement:
         line.end()
     if report is None:
         raise TextError("expected 'objective', found the end of the text", where=excerpt_of(text).end)
-    return Placement(rects, shapes, report, reach)
+    return Placement(rects, shapes, report, reach, detour_hops)
 
 
 def _parse_report(line: Line) -> PlacementReport:

@@ -41,18 +41,35 @@ class Rect:
         return f"{self.w}x{self.h}+{self.x}+{self.y}" + (f"@{self.wafer}" if self.wafer else "")
 
 
+@dataclass(frozen=True, eq=False)
+class Detour:
+    """How two logical neighbours are joined where the standard path crosses something dead.
+
+    They are PE (``row``, ``column``) and the next one of its row (``along`` "x") or of its column ("y").
+    ``path[n, 2]``: every router (x, y) from that PE to the next, both included, neighbours adjacent, inside the
+    region's rectangle. Words take it in both directions.
+    """
+
+    along: Literal["y", "x"]
+    row: int
+    column: int
+    path: IntArray
+
+
 @dataclass(frozen=True)
 class Region:
     """A logical p x q mesh of live PEs in a rectangle of the wafer.
 
     ``xs[p, q]``, ``ys[p, q]``: the physical column and row of each logical PE. Row neighbours are joined along their
-    row, column neighbours by going down the upper PE's column to the lower PE's row, then along that row.
+    row, column neighbours by going down the upper PE's column to the lower PE's row, then along that row: the standard
+    path. ``detours`` lists the pairs of neighbours, each at most once, that are joined otherwise.
     """
 
     id: RegionId
     rect: Rect
     xs: IntArray
     ys: IntArray
+    detours: tuple[Detour, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -71,8 +88,9 @@ class Fan:
 
     As a source the comb collects: a router serves its own ramp first, then its teeth, then the rest of the trunk, one
     switch position each. As a destination it spreads: every PE of the teeth hears every word and keeps what is its own.
-    Where jogged teeth would close a ring, the link that comes last in (row, column, direction) order is left out, and
-    so are branches that lead to no PE.
+    Where jogs or detours close a ring, every router takes the shortest way to the gate over the links of the teeth and
+    the trunk, among equals the neighbour to its south, then west, north, east; branches that then lead to no PE are
+    left out.
     """
 
     region: RegionId
@@ -154,8 +172,8 @@ class CollectiveNet:
     - collect: every PE injects in turn, nearest the root first; ``colours`` = (before root, after root). Two switch
       positions: own ramp, then the farther neighbour.
 
-    Where the embedding jogs, ``classes`` > 1: line i uses colour ``colours[k * classes + i % classes]`` in place of
-    ``colours[k]``.
+    Where jogs or detours make lines meet, ``classes`` > 1: line i uses colour ``colours[k * classes + i % classes]``
+    in place of ``colours[k]``.
     """
 
     region: RegionId

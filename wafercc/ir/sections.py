@@ -1,8 +1,8 @@
 """Sections: a placed program as a manifest and arrays, the two things its file is made of, and back.
 
 The manifest is JSON of the size O(blocks + instances): whatever grows with PEs or wires is in arrays. Five classes
-leave the manifest, wholly or partly: `Region` (its embedding), `Lane` (one row of a table), `RouterTable` (its
-columns), `Certificate` (its segments) and `WeightTiles` (its tiles); all else is stored by the rules of `codec`.
+leave the manifest, wholly or partly: `Region` (its embedding and detours), `Lane` (one row of a table), `RouterTable`
+(its columns), `Certificate` (its segments) and `WeightTiles` (its tiles); all else is stored by the rules of `codec`.
 
 Arrays are stored in the smallest integer type that holds them and read back as int32.
 """
@@ -23,7 +23,19 @@ from .certificate import SEGMENT_COLUMNS, Certificate
 from .codec import Decoder, Json, Malformed, as_list, as_object, encode, field_types, required_fields
 from .graph import TensorType, ValueName
 from .layout import Mesh, Tiled
-from .program import EdgePort, Fan, IntArray, Lane, PlacedProgram, Rect, Region, RouterTable, Stream, WeightTiles
+from .program import (
+    Detour,
+    EdgePort,
+    Fan,
+    IntArray,
+    Lane,
+    PlacedProgram,
+    Rect,
+    Region,
+    RouterTable,
+    Stream,
+    WeightTiles,
+)
 
 Array = NDArray[np.generic]
 Manifest = dict[str, Json]
@@ -38,6 +50,9 @@ _ROUTER_COLUMNS = ("wafer", "x", "y", "colour", "position", "ins", "outs", "net"
 _END_COLUMNS = 7
 _LANE_COLUMNS = 2 * _END_COLUMNS + 5
 _FAN_Y, _FAN_X, _PORT = 0, 1, 2
+
+# One row of the detour table: region, direction (0 along y, 1 along x), row, column, routers of its path.
+_DETOUR_COLUMNS = 5
 _STORED = (np.uint8, np.int16, np.int32)
 
 
@@ -70,6 +85,8 @@ def take_apart(program: PlacedProgram) -> Sections:
     }  # fmt: skip
     arrays: dict[str, Array] = {
         "embeddings": _narrow(_joined([np.stack([r.xs.ravel(), r.ys.ravel()], 1) for r in program.regions], 2)),
+        "detours": _narrow(_detour_table(program)),
+        "detour-paths": _narrow(_joined([detour.path for r in program.regions for detour in r.detours], 2)),
         "lanes": _narrow(_lane_table(program)),
         "paths": _narrow(_joined([lane.path for stream in program.streams for lane in stream.lanes], 2)),
         "segments": _narrow(program.certificate.segments),
@@ -116,6 +133,7 @@ def put_together(sections: Sections, graph_text: str, *, ignore_unknown: bool) -
         plain = name in _PLAIN_JSON
         fields[name] = as_object(manifest[name], name) if plain else decoder.value(manifest[name], hint, name)
     regions = _regions(decoder, manifest["regions"], _table(sections, "embeddings", 2))
+    regions = _with_detours(regions, sections)
     fields |= {
         "inputs": _signature(decoder, manifest["inputs"], "inputs"),
         "outputs": _signature(decoder, manifest["outputs"], "outputs"),
@@ -200,14 +218,43 @@ def _regions(decoder: Decoder, forms: Json, embeddings: IntArray) -> tuple[Regio
     return tuple(regions)
 
 
+def _detour_table(program: PlacedProgram) -> IntArray:
+    rows = [
+        (i, int(detour.along == "x"), detour.row, detour.column, len(detour.path))
+        for i, region in enumerate(program.regions)
+        for detour in region.detours
+    ]
+    return np.array(rows, np.int32).reshape(len(rows), _DETOUR_COLUMNS)
+
+
+def _with_detours(regions: tuple[Region, ...], sections: Sections) -> tuple[Region, ...]:
+    """The regions with the detours of the table, which a file of schema 1.0 does not have."""
+    if "detours" not in sections.arrays:
+        return regions
+    table, paths = _table(sections, "detours", _DETOUR_COLUMNS), _table(sections, "detour-paths", 2)
+    starts = _starts(table[:, -1], paths, "detour-paths")
+    found: list[list[Detour]] = [[] for _ in regions]
+    for i, (row, (start, stop)) in enumerate(zip(table.tolist(), pairwise(starts), strict=True)):
+        region, direction, pe_row, pe_column, _ = row
+        if not 0 <= region < len(regions) or direction not in (0, 1):
+            raise Malformed(f"detours[{i}]", f"not a detour: {row}")
+        found[region].append(Detour("x" if direction else "y", pe_row, pe_column, paths[start:stop]))
+    return tuple(dataclasses.replace(r, detours=tuple(d)) for r, d in zip(regions, found, strict=True))
+
+
+def _starts(lengths: IntArray, paths: IntArray, name: str) -> list[int]:
+    """Where each path of a table begins, and where the last one ends."""
+    if (lengths < 0).any() or int(lengths.sum(dtype=np.int64)) != len(paths):
+        raise Malformed(name, f"{len(paths)} rows do not match their table")
+    return [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
+
+
 def _streams(decoder: Decoder, forms: Json, sections: Sections, regions: tuple[Region, ...]) -> tuple[Stream, ...]:
     table = _table(sections, "lanes", _LANE_COLUMNS)
     paths = _table(sections, "paths", 2)
-    if (table[:, -1] < 0).any() or int(table[:, -1].sum(dtype=np.int64)) != len(paths):
-        raise Malformed("paths", f"{len(paths)} rows do not match the lane table")
-    starts = np.concatenate([[0], np.cumsum(table[:, -1], dtype=np.int64)])
+    starts = _starts(table[:, -1], paths, "paths")
     lanes: list[Lane] = []
-    for i, (row, (start, stop)) in enumerate(zip(table.tolist(), pairwise(starts.tolist()), strict=True)):
+    for i, (row, (start, stop)) in enumerate(zip(table.tolist(), pairwise(starts), strict=True)):
         source = _end(row[:_END_COLUMNS], regions, f"lanes[{i}]")
         destination = _end(row[_END_COLUMNS : 2 * _END_COLUMNS], regions, f"lanes[{i}]")
         colour, dim, lo, hi, _ = row[2 * _END_COLUMNS :]

@@ -156,12 +156,15 @@ def draw_axes(canvas: Canvas, view: View) -> None:
 
 
 def draw_region(canvas: Canvas, view: View, region: Region, colour: str) -> None:
-    """The rectangle, and in it the PEs of the mesh, row by row in runs."""
+    """The rectangle, and in it the PEs of the mesh, row by row in runs, and the detours between them."""
     box = view.box(region.rect)
     canvas.open(class_="region", id=f"region-{region.id}")
     canvas.rect(box, fill=UNUSED)
     canvas.rect(box, fill=colour, fill_opacity="0.1")
     canvas.add("path", d=runs(view, region), fill=colour, fill_opacity="0.32")
+    if region.detours:
+        ways, width = ways_around(view, region), number(max(view.scale * 0.12, 0.8))
+        canvas.add("path", d=ways, fill="none", stroke=colour, stroke_width=width, class_="detours")
     canvas.rect(
         Box(box.x + 1, box.y + 1, max(box.w - 2, 0.5), max(box.h - 2, 0.5)), fill="none", stroke=colour, stroke_width=3
     )
@@ -181,6 +184,12 @@ def runs(view: View, region: Region) -> str:
         wide = number(length * view.scale)
         parts.append(f"M{number(px)} {number(py)}h{wide}v{size}h-{wide}z")
     return "".join(parts)
+
+
+def ways_around(view: View, region: Region) -> str:
+    """The detours of a region as path data, from router to router."""
+    points = [[view.at(x + 0.5, y + 0.5) for x, y in detour.path.tolist()] for detour in region.detours]
+    return "".join("M" + "L".join(f"{number(x)} {number(y)}" for x, y in path) for path in points)
 
 
 def draw_grid(canvas: Canvas, view: View) -> None:

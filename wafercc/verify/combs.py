@@ -3,8 +3,9 @@
 A comb is a tree of links with its gate as root. Along a tooth words run to (or from) the router where the trunk meets
 it first on the way from the gate; between teeth they run along the trunk. As a source every port away from the gate,
 and the own ramp, feeds the port towards it; as a destination the port towards the gate feeds all ports away from it and
-the ramp. Where teeth are jogged columns, links may form rings; then each router takes the shortest way to the gate,
-among equals the neighbour to its south, then west, north, east, and what then leads to no PE is left out.
+the ramp. Where teeth are jogged columns, or lines make detours, links may form rings; then each router takes the
+shortest way to the gate, among equals the neighbour to its south, then west, north, east, and what then leads to no PE
+is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ir.program import EAST, NORTH, RAMP, SOUTH, WEST, EdgePort, Fan, Lane, PlacedProgram, Region
-from .fabric import Ints, opposite, packed, trace
+from .fabric import Ints, opposite, packed, sides_of, trace
 
 _SIDES = (NORTH, EAST, SOUTH, WEST)
 
@@ -46,7 +47,7 @@ def lane_rows(program: PlacedProgram, lane: Lane, combs: dict[Fan, Comb]) -> Int
     wafer = gate_of(program, lane.source)[0]
     path = lane.path.astype(np.int64)
     step = np.diff(path, axis=0)
-    forward = _sides_of(step[:, 0], step[:, 1])
+    forward = sides_of(step[:, 0], step[:, 1])
     ins = np.concatenate([[lane.source.side if isinstance(lane.source, EdgePort) else 0], opposite(forward)])
     outs = np.concatenate([forward, [lane.destination.side if isinstance(lane.destination, EdgePort) else 0]])
     through = np.ones(len(path), bool)
@@ -78,7 +79,9 @@ def _comb(program: PlacedProgram, end: Fan | EdgePort, combs: dict[Fan, Comb]) -
 def comb_of(region: Region, fan: Fan) -> Comb:
     """The tree of a fan whose indices lie in its region."""
     teeth = slice(fan.lo, fan.hi)
-    if fan.along == "y":
+    if region.detours:
+        x, y, toward = _shortest_links(region, fan)
+    elif fan.along == "y":
         start, side = _straight_links(fan, region.xs.astype(np.int64), region.ys[:, 0].astype(np.int64))
         x, y, toward = start[0], start[1], np.array([WEST, EAST, NORTH, SOUTH])[side]
     elif bool((region.xs == region.xs[:1]).all()):
@@ -118,10 +121,13 @@ def _straight_links(fan: Fan, across: Ints, down: Ints) -> tuple[tuple[Ints, Int
 
 
 def _shortest_links(region: Region, fan: Fan) -> tuple[Ints, Ints, Ints]:
-    """Every router's link to the gate by the fewest links, over the teeth's columns and the trunk's row."""
-    width, height = int(region.xs.max()) + 2, int(region.ys.max()) + 2  # one spare, so that no side runs off the array
+    """Every router's link to the gate by the fewest links, over the teeth and the trunk."""
+    rect = region.rect
+    width, height = rect.x + rect.w + 1, rect.y + rect.h + 1  # one spare, so that no side runs off the array
     links = np.zeros(width * height, np.int64)
-    teeth, trunk = trace(region, "y"), trace(region, "x")
+    teeth, trunk = (
+        (trace(region, "x"), trace(region, "y")) if fan.along == "y" else (trace(region, "y"), trace(region, "x"))
+    )
     of_teeth = (teeth.line >= fan.lo) & (teeth.line < fan.hi)
     of_trunk = (trunk.line == fan.trunk) & (trunk.pe >= fan.lo) & (trunk.pe < fan.hi - 1)
     for lines, mine in ((teeth, of_teeth), (trunk, of_trunk)):
@@ -131,7 +137,8 @@ def _shortest_links(region: Region, fan: Fan) -> tuple[Ints, Ints, Ints]:
         np.bitwise_or.at(links, here + _steps(ahead, width), opposite(ahead))
     far = width * height
     distance = np.full(far, far)
-    frontier = np.array([int(region.ys[fan.trunk, fan.gate]) * width + int(region.xs[fan.trunk, fan.gate])])
+    gate = (fan.gate, fan.trunk) if fan.along == "y" else (fan.trunk, fan.gate)
+    frontier = np.array([int(region.ys[gate]) * width + int(region.xs[gate])])
     distance[frontier] = 0
     while frontier.size:
         reached = [frontier[(links[frontier] & side) > 0] + _steps(np.array([side]), width)[0] for side in _SIDES]
@@ -146,12 +153,6 @@ def _shortest_links(region: Region, fan: Fan) -> tuple[Ints, Ints, Ints]:
         takes = (toward == 0) & ((links[node] & side) > 0) & (distance[near] == distance[node] - 1)
         toward[takes] = side
     return node % width, node // width, toward
-
-
-def _sides_of(dx: Ints, dy: Ints) -> Ints:
-    """The port by which a step of one router leaves."""
-    found: Ints = np.select([dx > 0, dx < 0, dy > 0, dy < 0], [EAST, WEST, SOUTH, NORTH], 0)
-    return found
 
 
 def _steps(side: Ints, width: int) -> Ints:

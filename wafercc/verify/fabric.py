@@ -69,13 +69,18 @@ class Trace:
 
 
 def trace(region: Region, along: Literal["y", "x"]) -> Trace:
-    """The routers along the logical rows (``x``) or columns (``y``): down the upper PE's column, then along the row."""
+    """The routers along the logical rows (``x``) or columns (``y``): down the upper PE's column, then along the row, or
+    along the detour of the two PEs.
+    """
     xs, ys = (region.xs, region.ys) if along == "x" else (region.xs.T, region.ys.T)
     x, y = xs.astype(np.int64), ys.astype(np.int64)
     lines, length = x.shape
     drop, run = np.zeros_like(x), np.zeros_like(x)  # to the next PE of the line; 0 from the last
     drop[:, :-1], run[:, :-1] = np.diff(y, axis=1), np.diff(x, axis=1)
     count = np.maximum(1, abs(drop) + abs(run)).ravel()
+    detours = [detour for detour in region.detours if detour.along == along]
+    bent = np.array([d.row * length + d.column if along == "x" else d.column * length + d.row for d in detours], int)
+    count[bent] = [len(detour.path) - 1 for detour in detours]
     owner = np.repeat(np.arange(lines * length), count)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
     down, across = drop.ravel()[owner], run.ravel()[owner]
@@ -84,9 +89,19 @@ def trace(region: Region, along: Literal["y", "x"]) -> Trace:
     here_y = y.ravel()[owner] + np.sign(down) * fallen
     sideways = np.where(across > 0, EAST, np.where(across < 0, WEST, 0))
     ahead = np.where(step < abs(down), np.where(down > 0, SOUTH, NORTH), sideways)
+    for start, detour in zip((np.cumsum(count) - count)[bent].tolist(), detours, strict=True):
+        stretch = slice(start, start + len(detour.path) - 1)
+        here_x[stretch], here_y[stretch] = detour.path[:-1].T
+        ahead[stretch] = sides_of(*np.diff(detour.path.astype(np.int64), axis=0).T)
     behind = np.zeros_like(ahead)
     behind[1:] = opposite(ahead[:-1])
     return Trace(owner // length, owner % length, step == 0, here_x, here_y, ahead, behind, length)
+
+
+def sides_of(dx: Ints, dy: Ints) -> Ints:
+    """The port by which a step of one router leaves."""
+    found: Ints = np.select([dx > 0, dx < 0, dy > 0, dy < 0], [EAST, WEST, SOUTH, NORTH], 0)
+    return found
 
 
 def opposite(side: Ints) -> Ints:

@@ -1,4 +1,8 @@
-"""Rule 2: regions lie inside the wafer, apart, on live PEs, and their logical neighbours are joined."""
+"""Rule 2: regions lie inside the wafer, apart, on live PEs, and their logical neighbours are joined.
+
+Two neighbours are joined by the standard path (along their row; down the upper one's column, then along the lower
+one's row) or by a detour that the region lists for them, at most one.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,17 @@ def check_regions(program: PlacedProgram, machine: Machine) -> Iterator[Violatio
         if not outside:
             yield from _in_order(region)
             yield from _alive(region, machine)
-            yield from _joined(region, machine)
+            paths = tuple(_detour_paths(region))
+            yield from paths
+            if not paths:
+                yield from _detours_alive(region, machine)
+                yield from _joined(region, machine)
 
 
 def sound(region: Region, machine: Machine) -> bool:
-    """Whether a region's lines can be walked: its PEs on the grid and in order."""
-    return not any(_inside(region, machine)) and not any(_in_order(region))
+    """Whether a region's lines can be walked: its PEs on the grid and in order, its detours paths between them."""
+    problems = (_inside(region, machine), _in_order(region))
+    return not any(any(found) for found in problems) and not any(_detour_paths(region))
 
 
 def _disjoint(program: PlacedProgram) -> Iterator[Violation]:
@@ -84,8 +93,57 @@ def _alive(region: Region, machine: Machine) -> Iterator[Violation]:
         yield Violation(RULE, f"region {region.id}", f"{pes(region.xs[dead], region.ys[dead])} dead, yet holding tiles")
 
 
+def _detour_paths(region: Region) -> Iterator[Violation]:
+    """A detour leads from a PE to the next of its line, at most one for each pair, in steps of one router, through no
+    router twice, inside the rectangle.
+    """
+    rect, seen = region.rect, set()
+    for detour in region.detours:
+        row, column, along, path = detour.row, detour.column, detour.along, detour.path.astype(np.int64)
+        next_row, next_column = (row, column + 1) if along == "x" else (row + 1, column)
+        where = f"region {region.id}, detour from logical PE ({row}, {column}) along {along}"
+        if not (row >= 0 and next_row < region.rows and column >= 0 and next_column < region.columns):
+            yield Violation(RULE, where, f"the region has no such neighbours; it is {region.rows}x{region.columns}")
+            continue
+        if (along, row, column) in seen:
+            yield Violation(RULE, where, "a second one for these neighbours")
+        seen.add((along, row, column))
+        ends = [(int(region.xs[at]), int(region.ys[at])) for at in ((row, column), (next_row, next_column))]
+        if len(path) < 2 or [tuple(path[i].tolist()) for i in (0, -1)] != ends:
+            yield Violation(RULE, where, f"does not lead from PE {ends[0]} to PE {ends[1]}")
+            continue
+        x, y = path.T
+        gap = np.flatnonzero(abs(np.diff(x)) + abs(np.diff(y)) != 1)
+        if gap.size:
+            before, after = (tuple(path[gap[0] + i].tolist()) for i in (0, 1))
+            yield Violation(RULE, where, f"has a gap between routers {before} and {after}")
+        out = (x < rect.x) | (x >= rect.x + rect.w) | (y < rect.y) | (y >= rect.y + rect.h)
+        if out.any():
+            yield Violation(RULE, where, f"leaves the rectangle {rect} at {pes(x[out], y[out])}")
+        if len(np.unique(path, axis=0)) < len(path):
+            yield Violation(RULE, where, "passes a router twice")
+
+
+def _detours_alive(region: Region, machine: Machine) -> Iterator[Violation]:
+    """Every link of a detour works, and so does every router."""
+    wafer = region.rect.wafer
+    for detour in region.detours:
+        (x, y), (dx, dy) = detour.path[:-1].T, np.diff(detour.path, axis=0).T
+        west, north = x + np.minimum(dx, 0), y + np.minimum(dy, 0)  # the router that each link is counted with
+        whole = np.where(
+            dx != 0, machine.link_alive[EAST][wafer, north, west], machine.link_alive[SOUTH][wafer, north, west]
+        )
+        dead = detour.path[~machine.router_alive[wafer, detour.path[:, 1], detour.path[:, 0]]]
+        where = f"region {region.id}, detour from logical PE ({detour.row}, {detour.column}) along {detour.along}"
+        if len(dead):
+            yield Violation(RULE, where, f"crosses the dead router of {pes(dead[:, 0], dead[:, 1])}")
+        elif not whole.all():
+            yield Violation(RULE, where, f"crosses a dead link next to {pes(x[~whole], y[~whole])}")
+
+
 def _joined(region: Region, machine: Machine) -> Iterator[Violation]:
-    """Row neighbours along their row; column neighbours down the upper one's column, then along the lower one's row.
+    """Row neighbours along their row; column neighbours down the upper one's column, then along the lower one's row;
+    but not those with a detour.
 
     A stretch is whole if the running count of broken links is the same at both its ends.
     """
@@ -97,6 +155,9 @@ def _joined(region: Region, machine: Machine) -> Iterator[Violation]:
     np.cumsum(~south, axis=0, out=broken_south[1:])
     x, y = region.xs, region.ys
     cut = broken_east[y[:, :-1], x[:, :-1]] != broken_east[y[:, :-1], x[:, 1:]]
+    detoured = {along: [(d.row, d.column) for d in region.detours if d.along == along] for along in ("x", "y")}
+    for at in detoured["x"]:
+        cut[at] = False
     if cut.any():
         where = pes(x[:, :-1][cut], y[:, :-1][cut])
         yield Violation(RULE, f"region {region.id}", f"{where} cut off from the next PE of the row by a dead link")
@@ -104,6 +165,8 @@ def _joined(region: Region, machine: Machine) -> Iterator[Violation]:
     left, right = np.minimum(upper_x, lower_x), np.maximum(upper_x, lower_x)
     cut = broken_south[upper_y, upper_x] != broken_south[lower_y, upper_x]
     cut |= broken_east[lower_y, left] != broken_east[lower_y, right]
+    for at in detoured["y"]:
+        cut[at] = False
     if cut.any():
         where = pes(upper_x[cut], upper_y[cut])
         yield Violation(RULE, f"region {region.id}", f"{where} cut off from the next PE of the column by a dead link")

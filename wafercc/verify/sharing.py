@@ -57,8 +57,9 @@ class Life:
 
     @property
     def straight(self) -> bool:
-        """Whether every logical column is one physical column, so that rows and columns meet at PEs alone."""
-        return bool((self.region.xs == self.region.xs[:1]).all())
+        """Whether every logical column is one physical column and no line takes a detour, so that rows and columns meet
+        at PEs alone."""
+        return not self.region.detours and bool((self.region.xs == self.region.xs[:1]).all())
 
     def apart(self, a: CollectiveNet, b: CollectiveNet, same_line: bool) -> bool:
         """Whether, wherever the two meet, one is over before the other starts.
