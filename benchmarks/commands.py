@@ -89,7 +89,8 @@ def wafercc(words: Sequence[object]) -> tuple[Taken, str]:
 def timing(graph: Graph, target: str, folder: Path) -> Timing:
     """Compile and run one graph by its commands."""
     program = folder / "bench.wafer"
-    compiled, _ = wafercc(["compile", graph.model, "--target", target, "--inputs-like", graph.inputs, "-o", program])
+    words = ["compile", graph.model, "--no-cache", "--target", target, "--inputs-like", graph.inputs, "-o", program]
+    compiled, _ = wafercc(words)
     ran, said = wafercc(["run", program, "--inputs", graph.inputs, "--outputs", folder / "out.npz", "--json"])
     return Timing(graph.name, target, compiled, ran, json.loads(said)["cycles"])
 

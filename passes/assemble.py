@@ -1,4 +1,4 @@
-"""Assemble: gather every decision into the placed program, with its schedule, SRAM plan and provenance."""
+"""Assemble: gather every decision into the placed program, with its provenance."""
 
 from __future__ import annotations
 
@@ -8,45 +8,40 @@ from importlib.metadata import version
 from typing import Any
 
 from wafercc.ir.block import BlockName, Instance
-from wafercc.ir.embedding import Embedding
 from wafercc.ir.graph import Graph, ValueName
 from wafercc.ir.placement import Placement
-from wafercc.ir.program import PlacedProgram, Region, Task, WeightTiles
+from wafercc.ir.program import PlacedProgram, Region, WeightTiles
 from wafercc.ir.routing import Routing
+from wafercc.ir.schedule import Schedule
 from wafercc.ir.text import print_graph
 from wafercc.version import __version__
 
 from .certify import certify
-from .embed import Embed
 from .layout import SolvedBlock
 from .machine import Machine
 from .options import Options
 from .rewrite.plugins import find_plugins
-from .schedule import plan_regions
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """One size plan carried through: every stage product up to routing, and why the regions lie where they lie."""
+    """One size plan carried through: every stage product up to the schedule, and why the regions lie where they lie."""
 
     blocks: Mapping[BlockName, SolvedBlock]
     instances: tuple[Instance, ...]
     tiles: Mapping[str, WeightTiles]
-    order: tuple[Task, ...]
     placement: Placement
-    embedding: Embedding
     regions: tuple[Region, ...]
     routing: Routing
-    embed: Embed
+    schedule: Schedule
     reasons: Mapping[str, Mapping[str, Any]]
 
 
 def assemble(
     model: str, graph: Graph, mapped: Mapped, options: Options, machine: Machine, assumptions: Sequence[object]
 ) -> PlacedProgram:
-    """Schedule, and gather everything into the program; ``model`` is the file's name, ``assumptions`` print."""
+    """Gather everything into the program; ``model`` is the file's name, ``assumptions`` print."""
     blocks = {name: solved.block for name, solved in mapped.blocks.items()}
-    sram = plan_regions(blocks, mapped.instances, graph.past_max, machine.target.pe.usable_bytes)
     report = mapped.placement.report
     program = PlacedProgram(
         model=model,
@@ -65,8 +60,8 @@ def assemble(
         streams=mapped.routing.streams,
         collectives=mapped.routing.collectives,
         routers=mapped.routing.routers,
-        order=mapped.order,
-        sram=sram,
+        order=mapped.schedule.order,
+        sram=mapped.schedule.sram,
         weights=mapped.tiles,
         decisions={
             "estimate_cycles": {name: solved.estimate_cycles for name, solved in mapped.blocks.items()},
@@ -75,14 +70,14 @@ def assemble(
                 "baseline": report.baseline,
                 "bound": report.bound,
                 "solver": report.solver,
-                "reach": mapped.embed.reach,
-                "detour_hops": mapped.embed.detour_hops,
+                "reach": mapped.placement.reach,
+                "detour_hops": mapped.placement.detour_hops,
             },
             "routing": {
                 "colours": {region: asdict(budget) for region, budget in mapped.routing.budget.items()},
                 "yields": mapped.routing.yields,
             },
-            "blocks": {name: dict(solved.decided) for name, solved in mapped.blocks.items()},
+            "blocks": {name: solved.decided for name, solved in mapped.blocks.items()},
             "regions": {region: dict(reason) for region, reason in mapped.reasons.items()},
         },
         graph_text=print_graph(graph),

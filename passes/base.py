@@ -53,13 +53,13 @@ def run_rewrites(
     disabled: frozenset[str] = frozenset(),
     *,
     checked: bool = False,
-    seen: Callable[[str, Graph], None] | None = None,
+    seen: Callable[[str, Graph, Graph], None] | None = None,
 ) -> Rewritten:
     """Apply the rewrites in order, in rounds, until a round changes nothing.
 
     ``disabled`` names rewrites to leave out; the graph computes the same without any. The last graph is checked;
     with ``checked`` every changed one is, which names the rewrite at fault: a malformed graph is a bug of ours, an
-    AssertionError. ``seen(name, graph)`` is called with each changed graph, for printing.
+    AssertionError. ``seen(name, before, after)`` is called with each changed graph, for printing.
     """
     chosen = [p for p in passes if p.name not in disabled]
     runs: list[PassRun] = []
@@ -74,7 +74,7 @@ def run_rewrites(
                 if checked:
                     _check(graph, rewrite.name)
                 if seen is not None:
-                    seen(rewrite.name, graph)
+                    seen(rewrite.name, before, graph)
         if graph is before_round[0] and weights is before_round[1]:
             break
     if graph is not given and not checked:

@@ -125,19 +125,30 @@ def _parsed(path: Path, text: str, keys: tuple[str, ...], value: Any, parse: Cal
 
 def _own(path: Path, text: str, key: str, value: Any) -> Any:
     """A value of a key that has no flag."""
+    wrong = problem_of(key, value)
+    if wrong is not None:
+        raise _problem(path, text, *wrong)
+    return value
+
+
+def problem_of(key: str, value: Any) -> tuple[tuple[str, ...], str] | None:
+    """What is wrong with a decision, and where inside it; None if nothing is."""
     if key in ("reach", "detour_hops"):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_REACH:
-            raise _problem(path, text, (key,), f"{value!r} is not a number from 0 to {MOST_REACH}")
-        return value
-    _check_table(path, text, key, value)
+            return (key,), f"{value!r} is not a number from 0 to {MOST_REACH}"
+        return None
+    if not isinstance(value, dict):
+        return (key,), f"{value!r} is not a table [{key}]"
     for name, each in value.items():
         if key == "layout" and not isinstance(each, str):
-            raise _problem(path, text, (key, name), f"{each!r} is not a layout, as in '(-,y0/16,x0~)'")
+            return (key, name), f"{each!r} is not a layout, as in '(-,y0/16,x0~)'"
+        if key == "strategy" and not isinstance(each, str):
+            return (key, name), f"{each!r} is not a strategy, as in 'rows=k columns=n'"
         if key == "mesh" and not (
             isinstance(each, dict) and each.keys() == {"rows", "columns"} and all(map(_is_size, each.values()))
         ):
-            raise _problem(path, text, (key, name), f"{each!r} is not of the form {{ rows = 16, columns = [2, 8] }}")
-    return value
+            return (key, name), f"{each!r} is not of the form {{ rows = 16, columns = [2, 8] }}"
+    return None
 
 
 def _is_size(value: Any) -> bool:

@@ -1,8 +1,8 @@
 """Options: everything a user may decide about a compile, with its default. One field an option.
 
 The command line, its help and `wafercc.compile` all derive from these fields: a field with a `Flag` is an option of
-``wafercc compile``; the few without are decisions that a constraints file holds. To add an option, add a field here and
-read it in the pass that it steers.
+``wafercc compile``; the few without are decisions that a constraints file holds. To add an option, add a field here,
+and its name to the stage that reads it (`stages.py`).
 """
 
 from __future__ import annotations
@@ -82,6 +82,12 @@ def rect_word(text: str) -> tuple[int, ...]:
     if len(numbers) != 4:
         raise ValueError(f"{text!r} is not x,y,w,h")
     return (*numbers, int(wafer)) if wafer else numbers
+
+
+def rect_text(rect: Sequence[int]) -> str:
+    """The inverse of `rect_word`."""
+    wafer = f"@{rect[4]}" if len(rect) > 4 else ""
+    return f"{','.join(map(str, rect[:4]))}{wafer}"
 
 
 def entry_word(text: str) -> tuple[str, dict[str, int]]:

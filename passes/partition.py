@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from wafercc.errors import CompileError
+from wafercc.errors import CompileError, TextError
 from wafercc.ir.block import BlockName, RegionId
 from wafercc.ir.dims import shape_upper
 from wafercc.ir.graph import Graph, Op, TensorType, ValueName
+from wafercc.ir.lines import Excerpt, Line, read_lines
 from wafercc.ir.optable import spec_of
 from wafercc.ir.partition import Partition, Stage
 
@@ -39,14 +40,57 @@ class MakePartition:
 
     def __call__(self, graph: Graph) -> Partition:
         cheap = cheap_values(graph)
-        backbone = tuple(op for op in graph.ops if not set(op.outputs) <= cheap)
-        if not backbone:
-            raise CompileError("the graph computes nothing that depends on a weight or a float input", where=graph.name)
+        backbone = _backbone(graph, cheap)
         if self.stages is None:
             groups = _layers(graph, cheap, _segments(graph, backbone))
         else:
             groups = _balanced(graph, backbone, self.stages)
         return _stamp(graph, cheap, groups)
+
+
+def parse_partition(text: Excerpt, graph: Graph) -> Partition:
+    """The partition of a graph whose text is given: the inverse of ``str(Partition)``.
+
+    Raises:
+        TextError: a line is not of a partition; it ends at no op of the graph, or at one that no stage can end at.
+    """
+    cheap = cheap_values(graph)
+    backbone = _backbone(graph, cheap)
+    place = {op.id: i for i, op in enumerate(backbone)}
+    groups: list[Segment] = []
+    done = 0
+    for line in read_lines(text, Line):
+        line.expect("stage")
+        region, wanted = line.label("a region"), f"r{len(groups)}"
+        line.expect("through")
+        last = line.op_name()
+        line.end()
+        if region != wanted:
+            raise line.error(f"stage {len(groups) + 1} is region {wanted}, not {region}")
+        if last not in graph.op:
+            raise line.error(f"the graph has no op {last}")
+        if last not in place:
+            raise line.error(f"op {last} is cloned into every stage that reads it, so no stage ends at it")
+        end = place[last] + 1
+        if end <= done:
+            raise line.error(f"op {last} comes before the end of the stage before, op {backbone[done - 1].id}")
+        groups.append(backbone[done:end])
+        done = end
+    if done < len(backbone):
+        raise TextError(f"no stage holds op {backbone[done].id} and what follows it", where=text.end)
+    return _stamp(graph, cheap, groups)
+
+
+def _backbone(graph: Graph, cheap: frozenset[ValueName]) -> Segment:
+    """The ops that are not cheap, in order.
+
+    Raises:
+        CompileError: there are none.
+    """
+    backbone = tuple(op for op in graph.ops if not set(op.outputs) <= cheap)
+    if not backbone:
+        raise CompileError("the graph computes nothing that depends on a weight or a float input", where=graph.name)
+    return backbone
 
 
 def cheap_values(graph: Graph) -> frozenset[ValueName]:
@@ -228,6 +272,7 @@ def _order_of_names(graph: Graph) -> list[ValueName]:
 
 def _stamp(graph: Graph, cheap: frozenset[ValueName], groups: Sequence[Segment]) -> Partition:
     """Give every group its stage; equal groups share the first one's graph as template."""
+    ends = [group[-1].id for group in groups]
     last = groups[-1]
     loose = tuple(op for op in graph.ops if any(v in graph.outputs and v in cheap for v in op.outputs))
     groups = [*groups[:-1], (*last, *loose)]
@@ -242,5 +287,6 @@ def _stamp(graph: Graph, cheap: frozenset[ValueName], groups: Sequence[Segment])
         template = templates.setdefault(block, own)
         bindings = dict(zip(_order_of_names(template), _order_of_names(own), strict=True))
         interface = {*template.inputs, *template.outputs, *template.weights}
-        stages.append(Stage(RegionId(f"r{i}"), block, {a: b for a, b in bindings.items() if a in interface}))
+        bound = {a: b for a, b in bindings.items() if a in interface}
+        stages.append(Stage(RegionId(f"r{i}"), block, bound, ends[i]))
     return Partition(graph, templates, tuple(stages))

@@ -1,21 +1,25 @@
 """The pipeline, from an ONNX file to a placed program: the table of contents of this compiler.
 
-    model.onnx - importer -> Graph - rewrites -> Graph - partition, size, layout -> blocks - place -> Placement
-               - embed -> Embedding - route -> Routing - schedule, lower -> PlacedProgram
+    model.onnx - importer -> Graph - rewrites -> Graph - partition -> Partition - size -> plans - place -> Placement
+               - embed -> Embedding - layout -> blocks - route -> Routing - schedule -> Schedule
+               - assemble -> PlacedProgram
 
 Where nets find too few colours, placement is retried with more room between regions. A size plan is tried with straight
 lines only, which leave most colours free, then with detours around what is dead, then with jogs of one column too.
 Where defects leave too little room even so, or nets too few colours, the next smaller plan is tried, and after all of
-them wider jogs. The first refusal is the answer if none works.
+them wider jogs. The first refusal is the answer if none works. A resumed stage file leaves only what it decides.
+
+`compile_graph` shows the stages one after another; `stages.py` says what each of them reads, and the journal where its
+product comes from.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from os import PathLike
 from pathlib import Path
 
@@ -23,7 +27,7 @@ from wafercc.errors import CompileError, DoesNotFit
 from wafercc.importer import Binding, Imported, import_model
 from wafercc.ir.block import RegionId
 from wafercc.ir.partition import Partition
-from wafercc.ir.program import PlacedProgram, Transfer
+from wafercc.ir.program import PlacedProgram
 from wafercc.ir.weights import Weights
 
 from .assemble import Mapped, assemble
@@ -31,33 +35,125 @@ from .base import run_rewrites
 from .constraints import with_constraints
 from .embed import Embed
 from .fit import check_forced_region, needs_wafers
+from .journal import Course, Journal, Stopped
 from .lower import make_instances, stream_demands
-from .machine import Machine, find_machine
+from .machine import find_machine
 from .options import Options
-from .partition import MakePartition
-from .place import Place
 from .place.reasons import placement_reasons
-from .place.request import place_request
+from .place.request import place_request, placed_plan
 from .rewrite import all_rewrites, refuse_unknown
 from .room import with_room
-from .route import Route
 from .schedule import order_tasks
-from .size import Size, SizePlan
-from .steer import steer
+from .size_plan import SizePlan
+from .stage_file import print_stage_file
+from .stages import EMBED, IMPORT, LAYOUT, PARTITION, PLACE, REWRITE, ROUTE, SCHEDULE, SIZE, Traffic
+from .steer import Steering, steer
 
 
-def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram:
+def compile_model(model: str | PathLike[str], options: Options, course: Course | None = None) -> PlacedProgram:
     """The placed program of an ONNX file.
 
     Raises:
         ImportFailed, CompileError, DoesNotFit, TargetError: see `wafercc.compile`.
+        TextError, CompileError: the stage file that is resumed is wrong, or not of this model and machine.
     """
+    with _begun(Path(model), options, course or Course()) as (imported, journal):
+        return compile_graph(imported, journal)
+
+
+def stop_model(model: str | PathLike[str], options: Options, course: Course, path: Path) -> str:
+    """The text of a stage file, to be written at ``path``, of a compile that stops after a stage (``course.until``).
+
+    Which placement, layout and so on a compile ends with is known when all later stages have succeeded, so those
+    stages run, too.
+
+    Raises: as `compile_model`.
+    """
+    assert course.until is not None
+    with _begun(Path(model), options, course) as (imported, journal):
+        with suppress(Stopped):
+            compile_graph(imported, journal)
+        return print_stage_file(
+            path, course.until, Path(model), imported.source.sha256, journal.options, journal.machine,
+            journal.sections(),
+        )  # fmt: skip
+
+
+def compile_graph(imported: Imported, journal: Journal) -> PlacedProgram:
+    """The stages after import, one a line.
+
+    Raises:
+        Stopped: the stage to stop after is decided.
+    """
+    options, machine = journal.options, journal.machine
+    graph = journal.decide(IMPORT, imported.graph)
+    rewritten = run_rewrites(
+        graph, imported.weights, all_rewrites(options.disabled_passes), seen=journal.rewritten
+    )
+    graph = journal.decide(REWRITE, rewritten.graph)
+    partition = journal.decide(PARTITION, graph)
+    check_forced_region(options, partition, machine)
+    steering = steer(options, partition, machine)
+    refusal: CompileError | None = None
+    for plan, embed in _tries(partition, steering, journal):
+        carry = partial(carry_through, partition, plan, embed, steering, rewritten.weights, journal)
+        try:
+            mapped = carry({}) if journal.has(PLACE) else with_room(carry)
+        except CompileError as problem:
+            refusal = refusal or problem
+            continue
+        return assemble(imported.source.file, graph, mapped, options, machine, imported.assumptions)
+    assert refusal is not None
+    raise refusal
+
+
+def _tries(partition: Partition, steering: Steering, journal: Journal) -> Iterator[tuple[SizePlan, Embed]]:
+    """What may be carried through, best first: size plan and kind of embedding; only one if a file has placed it."""
+    if journal.has(PLACE):
+        yield placed_plan(journal.course.given[PLACE.name], partition), Embed()
+    else:
+        plans = journal.decide(SIZE, partition, steering)
+        for embeddings in steering.embeddings:
+            yield from product(plans, embeddings)
+
+
+def carry_through(
+    partition: Partition,
+    plan: SizePlan,
+    embed: Embed,
+    steering: Steering,
+    weights: Weights,
+    journal: Journal,
+    margin: Mapping[RegionId, int],
+) -> Mapped:
+    """Place, embed, lay out, route and schedule one size plan; ``margin``: lines to keep free beside regions."""
+    request = place_request(partition, plan, steering.pins)
+    placement = journal.decide(PLACE, request, embed, margin)
+    embedding = journal.decide(EMBED, placement)
+    blocks = journal.decide(LAYOUT, partition, plan, steering)
+    regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)
+    instances, tiles = make_instances(partition, blocks, weights)
+    demands = stream_demands(partition, blocks, instances)
+    traffic = Traffic(
+        regions, blocks, instances, demands, order_tasks(instances, demands), partition.graph.past_max
+    )
+    routing = journal.decide(ROUTE, traffic)
+    schedule = journal.decide(SCHEDULE, traffic)
+    reasons = placement_reasons(request, placement, journal.machine.target, journal.machine.defects)
+    return Mapped(blocks, instances, tiles, placement, regions, routing, schedule, reasons)
+
+
+@contextmanager
+def _begun(model: Path, options: Options, course: Course) -> Iterator[tuple[Imported, Journal]]:
+    """What precedes all stages: the machine is found and the model imported; and what follows them."""
     options = with_constraints(options)
     options.refuse_what_is_to_come()
     refuse_unknown(options.disabled_passes)
     machine = find_machine(options)
+    if course.resumed is not None:
+        course.resumed.check_machine(machine)
     imported = import_model(
-        Path(model),
+        model,
         Binding(
             shapes=options.bound_shapes,
             dims=options.dims,
@@ -67,64 +163,19 @@ def compile_model(model: str | PathLike[str], options: Options) -> PlacedProgram
             batch=options.batch,
         ),
     )
+    if course.resumed is not None:
+        course.resumed.check_model(imported.source.sha256, model)
+    journal = Journal(options, machine, course)
     try:
         with _collector_paused():
-            return compile_graph(imported, options, machine)
+            yield imported, journal
+        journal.report()
     except DoesNotFit as refusal:
         if options.wafers != "auto":
             raise
         raise needs_wafers(imported.graph, refusal, machine) from None
-
-
-def compile_graph(imported: Imported, options: Options, machine: Machine) -> PlacedProgram:
-    """The stages after import, one a line."""
-    rewritten = run_rewrites(imported.graph, imported.weights, all_rewrites(options.disabled_passes))
-    partition = MakePartition(options.stages)(rewritten.graph)
-    check_forced_region(options, partition, machine)
-    steering = steer(options, partition, machine)
-    size = Size(steering)
-    live = machine.defects.alive(0).cores
-    refusal: CompileError | None = None
-    plans = list(size(partition, machine.target, live))
-    tries = (product(plans, embeddings) for embeddings in steering.embeddings)
-    for plan, embed in chain.from_iterable(tries):
-        try:
-            carry = partial(carry_through, partition, plan, embed, size, rewritten.weights, options, machine)
-            mapped = with_room(carry)
-        except CompileError as problem:
-            refusal = refusal or problem
-            continue
-        return assemble(imported.source.file, rewritten.graph, mapped, options, machine, imported.assumptions)
-    assert refusal is not None
-    raise refusal
-
-
-def carry_through(
-    partition: Partition,
-    plan: SizePlan,
-    embed: Embed,
-    size: Size,
-    weights: Weights,
-    options: Options,
-    machine: Machine,
-    margin: Mapping[RegionId, int],
-) -> Mapped:
-    """Place, embed, lay out and route one size plan; ``margin``: rows and columns to keep free beside regions."""
-    target, defects = machine.target, machine.defects
-    request = place_request(partition, plan, size.steering.pins)
-    place = Place(seed=options.seed, reach=embed.reach, detour_hops=embed.detour_hops, margin=margin)
-    placement = place(request, target, defects)
-    embedding = embed(placement, defects)
-    regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)
-    blocks = size.solve(partition, plan, target)
-    instances, tiles = make_instances(partition, blocks, weights)
-    demands = stream_demands(partition, blocks, instances)
-    route = Route(max_lanes=options.max_lanes)
-    order = order_tasks(instances, demands)
-    served = tuple(task.stream for task in order if isinstance(task, Transfer))
-    routing = route(regions, {n: b.block for n, b in blocks.items()}, instances, demands, served, target, defects)
-    reasons = placement_reasons(request, placement, target, defects, embed)
-    return Mapped(blocks, instances, tiles, order, placement, embedding, regions, routing, embed, reasons)
+    finally:
+        journal.close()
 
 
 @contextmanager

@@ -20,12 +20,16 @@ from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.block import BlockName
 from wafercc.ir.graph import ValueName
 from wafercc.ir.layout import Mesh
+from wafercc.ir.lines import Excerpt
 from wafercc.ir.partition import Partition
+from wafercc.ir.text import print_graph
 from wafercc.targets import Target
 
-from .layout import NoSuchStrategy, Search, Solution, SolvedBlock, emit
+from .cache import Remember, anew
+from .layout import NoSuchStrategy, Search, Solution, SolvedBlock, emit, parse_blocks, print_blocks
 from .partition import cheap_values
 from .schedule import plan_sram
+from .size_plan import SizePlan
 from .steer import FREE, MeshShape, Steering
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -34,19 +38,16 @@ NEAR = 0.003  # estimates this close are equal: then the mesh with fewer PEs is 
 LEAST_FACTORED = 8  # shorter directions are not factored
 QUICK = Search(tries=10, early_tries=3)
 
-@dataclass(frozen=True)
-class SizePlan:
-    """Rows x columns for every block."""
-
-    shapes: Mapping[BlockName, MeshShape]
-
 
 @dataclass(frozen=True)
 class Size:
-    """Options of the pass: what is decided beforehand, and the full search."""
+    """Options of the pass: what is decided beforehand, and the full search. ``remember`` may know what a search has
+    found before.
+    """
 
     steering: Steering = FREE
     search: Search = Search(tries=20, early_tries=4, reasons=4)
+    remember: Remember = anew
 
     def __call__(self, partition: Partition, target: Target, live_pes: int) -> Iterator[SizePlan]:
         """Plans, best first.
@@ -58,23 +59,38 @@ class Size:
         if self.steering.shapes.keys() == partition.templates.keys():
             yield SizePlan(self.steering.shapes)
             return
-        yield from _Sizer(partition, target, live_pes, self.steering).plans()
+        yield from _Sizer(partition, target, live_pes, self.steering, self.remember).plans()
 
     def solve(self, partition: Partition, plan: SizePlan, target: Target) -> dict[BlockName, SolvedBlock]:
         """Every block searched in full; once more with room kept for caches and activations where weights leave
         none.
         """
         solved: dict[BlockName, SolvedBlock] = {}
-        for name in partition.templates:
-            whole = self.steering.meshes.get(name)
+        for name, template in partition.templates.items():
+            whole, carried = self.steering.meshes.get(name), carried_values(partition, name)
             meshes = factorings(plan.shapes[name]) if whole is None else [whole]
-            solved[name] = solve_block(steered(self.search, self.steering, name), partition, name, meshes, target)
+            steered = steer_search(self.search, self.steering, name)
+
+            def search(
+                name: BlockName = name, meshes: Sequence[Mesh] = meshes, steered: Search = steered
+            ) -> SolvedBlock:
+                return solve_block(steered, partition, name, meshes, target)
+
+            def read(text: Excerpt, name: BlockName = name, carried: frozenset[ValueName] = carried) -> SolvedBlock:
+                return parse_blocks(text, {name: partition.templates[name]}, {name: carried}, target)[name]
+
+            inputs = (name, print_graph(template), sorted(carried), meshes, steered)
+            solved[name] = self.remember(inputs, search, _one_block, read)
         return solved
 
 
-def steered(search: Search, steering: Steering, name: BlockName) -> Search:
+def steer_search(search: Search, steering: Steering, name: BlockName) -> Search:
     """The search of one block, with what is forced there."""
     return replace(search, forced=steering.strategies.get(name, {}), shared=steering.shared.get(name, {}))
+
+
+def _one_block(solved: SolvedBlock) -> str:
+    return print_blocks({solved.block.name: solved})
 
 
 def solve_block(
@@ -181,6 +197,7 @@ class _Sizer:
     target: Target
     live_pes: int
     steering: Steering
+    remember: Remember
 
     def __post_init__(self) -> None:
         self.known: dict[tuple[BlockName, MeshShape], int | None] = {}
@@ -188,6 +205,10 @@ class _Sizer:
         self.unknown: CompileError | None = None
         self.rows = next((rows for rows, _ in self.steering.shapes.values()), None)
         self.refused_rank = (0, 0)
+        self.inputs = {
+            name: (print_graph(template), sorted(carried_values(self.partition, name)))
+            for name, template in self.partition.templates.items()
+        }
 
     @cached_property
     def counts(self) -> dict[BlockName, int]:
@@ -199,11 +220,7 @@ class _Sizer:
         key = (block, shape)
         if key not in self.known:
             try:
-                search = steered(QUICK, self.steering, block)
-                factored = any("*" in name for name in search.forced.values())
-                meshes = factorings(shape) if factored else [Mesh.of([shape[0]], [shape[1]])]
-                found = solve_block(replace(search, shared={}), self.partition, block, meshes, self.target)
-                self.known[key] = found.estimate_cycles + sum(shape)
+                self.known[key] = self.quick(block, shape) + sum(shape)
             except NoSuchStrategy as unknown:
                 self.unknown = unknown.joined(self.unknown)
                 self.known[key] = None
@@ -214,6 +231,23 @@ class _Sizer:
                     self.refused, self.refused_rank = refusal, rank
                 self.known[key] = None
         return self.known[key]
+
+    def quick(self, block: BlockName, shape: MeshShape) -> int:
+        """The estimate of a quick search.
+
+        Raises:
+            DoesNotFit: the block needs more than a PE of this mesh has.
+            NoSuchStrategy: a forced strategy does not exist on this mesh.
+        """
+        search = replace(steer_search(QUICK, self.steering, block), shared={})
+        factored = any("*" in name for name in search.forced.values())
+        meshes = factorings(shape) if factored else [Mesh.of([shape[0]], [shape[1]])]
+        return self.remember(
+            (*self.inputs[block], meshes, search),
+            lambda: solve_block(search, self.partition, block, meshes, self.target).estimate_cycles,
+            str,
+            _number,
+        )
 
     def fits(self, shapes: Mapping[BlockName, MeshShape]) -> bool:
         area = sum(self.counts[b] * p * q for b, (p, q) in shapes.items())
@@ -320,3 +354,7 @@ class _Sizer:
             where=f"target {self.target.name}",
             hint="use fewer --stages or a larger target",
         )
+
+
+def _number(text: Excerpt) -> int:
+    return int(text.text)

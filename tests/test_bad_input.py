@@ -401,7 +401,7 @@ def interrupted(holder, name, words, wait=0.0):
     setattr(holder, name, original)
     print(name, code, len(pressed), *sorted(os.listdir(".")))
 
-compile = ["compile", "tiny.onnx", *sys.argv[1:]]
+compile = ["compile", "tiny.onnx", "--no-cache", *sys.argv[1:]]
 for name in ("import_model", "run_rewrites", "carry_through", "assemble"):
     interrupted(pipeline, name, compile)
 interrupted(cp_model.CpSolver, "solve", compile, 0.002)

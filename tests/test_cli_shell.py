@@ -34,7 +34,7 @@ class StandIn:
     assumptions: tuple[str, ...] = ()
     given: dict[str, Any] = field(default_factory=dict)
 
-    def compile(self, model: Path, **options: Any) -> StandIn:
+    def compile(self, model: Path, course: object, **options: Any) -> StandIn:
         self.given = options
         Options(**options)
         if self.fail:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wafercc.errors import CompileError
 from wafercc.ir.block import RegionId
-from wafercc.ir.embedding import Refusal, RegionEmbedding
+from wafercc.ir.embedding import Embedding, Refusal, RegionEmbedding
 from wafercc.ir.placement import Placement, PlacementReport, Shape
 from wafercc.ir.program import EAST, SOUTH, Rect
 from wafercc.passes.embed import DETOUR_HOPS, Embed, embed
@@ -186,7 +186,7 @@ def test_a_detour_around_a_dead_link_saves_its_line(side: int, along: str) -> No
     found = embed(Rect(0, 0, 0, 9, 9), 9, 9, defects.alive())
     assert isinstance(found, RegionEmbedding) and [d.along for d in found.detours] == [along]
     assert violations(found, 9, 9, defects, 2) == []
-    assert str(found) == "9x9 in 9x9+0+0, straight, 1 detours"
+    assert str(Embedding({RegionId("r"): found})).startswith("region r in 9x9+0+0  # 9 rows, 9 columns, straight, 1 ")
     spare = embed(Rect(0, 0, 0, 9, 9), 8, 8, defects.alive())
     assert isinstance(spare, RegionEmbedding) and not spare.detours
 
@@ -256,10 +256,13 @@ def test_a_wafer_sized_region_embeds() -> None:
 def test_the_pass_embeds_every_region_or_names_the_one_it_cannot() -> None:
     regions = {RegionId("a"): Rect(0, 0, 0, 3, 3), RegionId("b"): Rect(0, 3, 0, 3, 3)}
     shapes = {RegionId("a"): Shape(3, 3), RegionId("b"): Shape(3, 3)}
-    placement = Placement(regions, shapes, PlacementReport(0.0, None, 0.0, ""))
+    placement = Placement(regions, shapes, PlacementReport(0.0, None, 0.0, ""), reach=2, detour_hops=4)
     target = load("mesh:6x3")
     embedding = Embed()(placement, DefectMap.none(target))
-    assert str(embedding) == "a 3x3 in 3x3+0+0, straight\nb 3x3 in 3x3+3+0, straight"
+    assert str(embedding) == (
+        "region a in 3x3+0+0  # 3 rows, 3 columns, straight\nrows 0-2\ncolumns 0-2\n"
+        "region b in 3x3+3+0  # 3 rows, 3 columns, straight\nrows 0-2\ncolumns 3-5\n"
+    )
     region = embedding.regions[RegionId("b")].region(RegionId("b"))
     assert (region.rows, region.columns, int(region.xs[0, 0])) == (3, 3, 3)
     with pytest.raises(CompileError, match="region b: 3x3 does not embed"):

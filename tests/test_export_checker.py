@@ -32,6 +32,7 @@ from wafercc.export import ARRAYS, DOCUMENT, export
 from wafercc.importer import Imported, Source
 from wafercc.ir.block import AllReduce, Compute, step_ins
 from wafercc.ir.program import EdgePort, Execute, Fan, PlacedProgram, Rect, Stream, Transfer
+from wafercc.passes.journal import Journal
 from wafercc.passes.machine import find_machine
 from wafercc.passes.options import Options
 from wafercc.passes.pipeline import compile_graph
@@ -142,7 +143,7 @@ def test_random_programs_pass(made: Any, region: tuple[int, int] | None, stages:
     )
     imported = Imported(graph, weights, (), Source("random.onnx", "test", {}, "", len(graph.ops)))
     try:
-        program = compile_graph(imported, options, find_machine(options))
+        program = compile_graph(imported, Journal(options, find_machine(options)))
     except wafercc.CompileError:
         return
     with TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wafercc.errors import ImportFailed
+from wafercc.errors import TextError
 from wafercc.ir.dims import Affine, Dim
 from wafercc.ir.dtypes import DType
 from wafercc.ir.evaluate import check
@@ -153,7 +153,7 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "line", "message"), BAD, ids=[b[2] for b in BAD])
 def test_a_wrong_line_is_one_clear_error(text: str, line: int, message: str) -> None:
-    with pytest.raises(ImportFailed) as caught:
+    with pytest.raises(TextError) as caught:
         parse_graph(text)
     assert str(caught.value) == f"line {line}: {message}"
 
@@ -163,5 +163,5 @@ def test_a_wrong_line_is_one_clear_error(text: str, line: int, message: str) -> 
 def test_a_damaged_text_never_raises_anything_else(at: int, removed: int, added: str) -> None:
     try:
         parse_graph(TINY[:at] + added + TINY[at + removed :])
-    except ImportFailed as error:
+    except TextError as error:
         assert error.where.startswith("line ")

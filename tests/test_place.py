@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wafercc.errors import CompileError, DoesNotFit, TargetError
+from wafercc.errors import CompileError, DoesNotFit, TargetError, TextError
 from wafercc.ir.block import RegionId
 from wafercc.ir.embedding import RegionEmbedding
 from wafercc.ir.placement import HOST, Flow, Placement, PlaceRequest, RegionRequest, Shape, parse_placement
@@ -132,8 +132,8 @@ def test_a_placement_reads_back_from_its_text() -> None:
     request = chain([Shape(30, 4, 7), Shape(8, 15, 2)], Shape(4, 4))
     placement = Place()(request, target, DefectMap.random(target, 0.01, seed=1))
     assert parse_placement(str(placement)) == placement
-    with pytest.raises(ValueError, match="not a placed region"):
-        parse_placement(f"{placement}\nregion r9 somewhere")
+    with pytest.raises(TextError, match="line 5: expected rows x columns, as in 28x30, found 'somewhere'"):
+        parse_placement(f"{placement}region r9 somewhere")
 
 
 def test_an_alternative_shape_is_taken_where_the_first_does_not_fit() -> None:

@@ -15,6 +15,7 @@ from wafercc.ir.evaluate import check, evaluate
 from wafercc.ir.graph import Attr, Graph, Op, OpId, TensorType, ValueName
 from wafercc.ir.optable import spec_of
 from wafercc.ir.weights import Weights
+from wafercc.passes.journal import Journal
 from wafercc.passes.machine import find_machine
 from wafercc.passes.options import Options
 from wafercc.passes.pipeline import compile_graph
@@ -117,7 +118,7 @@ def test_a_random_program_verifies_and_equals_its_evaluation(
     )
     imported = Imported(graph, weights, (), Source("random.onnx", "test", {}, "", len(graph.ops)))
     try:
-        program = Program(compile_graph(imported, options, find_machine(options)))
+        program = Program(compile_graph(imported, Journal(options, find_machine(options))))
     except CompileError as refusal:
         event(f"refused: {type(refusal).__name__}")
         assert refusal.where and refusal.hint and any(c.isdigit() for c in refusal.message), str(refusal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import networkx as nx
 import numpy as np
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_route_walker import STEP, World, check, tiled
 
-from wafercc.errors import CannotRoute, DoesNotFit
+from wafercc.errors import CannotRoute, CompileError, DoesNotFit
 from wafercc.ir.block import AllReduce, Block, BlockName, InstanceId, LocalName, Narrow, ReduceAlgorithm, Step, StepId
 from wafercc.ir.layout import AxisName, Mesh, Tiled
 from wafercc.ir.loops import Combine
@@ -23,6 +23,7 @@ from wafercc.passes.place import Place
 from wafercc.passes.room import MARGINS, with_room
 from wafercc.passes.route.precedence import before
 from wafercc.passes.route.sweep import WALL, spread, walk
+from wafercc.passes.route.text import print_routing
 from wafercc.silicon import DefectMap
 from wafercc.targets import Target, load
 from wafercc.verify.happens import stream_order
@@ -113,6 +114,43 @@ def test_caches_share_colours_with_what_is_timed() -> None:
     world.demands[-1] = replace(world.demands[-1], state=False)
     with pytest.raises(CannotRoute, match="2 nets must cross it: this one, "):
         world.route()
+
+
+def check_again(world: World, routing: Routing) -> None:
+    """What is written down and read back is the same routing, to the last number."""
+    again = world.again(print_routing(routing))
+    for column in fields(RouterTable):
+        assert np.array_equal(getattr(again.routers, column.name), getattr(routing.routers, column.name)), column.name
+    assert print_routing(again) == print_routing(routing) and again.budget == routing.budget
+    assert again.collectives == routing.collectives
+    assert (again.yields, again.most_colours) == (routing.yields, routing.most_colours)
+
+
+def test_a_routing_that_is_written_down_is_laid_again_as_it_was() -> None:
+    for colours, steps in ((5, BARRIER), (9, BARRIER), (5, [*BARRIER[:2], narrow("b", "w")])):
+        world = chain(colours, steps)
+        check_again(world, world.route())
+
+
+def test_a_lane_may_be_put_where_data_dependence_lets_it_and_nowhere_else() -> None:
+    world, apart = chain(9, BARRIER), chain(9, [BARRIER[0], BARRIER[1], BARRIER[3]])
+    texts = []
+    for each in (world, apart):
+        routing = each.route()
+        first, second = (f"colour {stream.lanes[0].colour} " for stream in routing.streams)
+        assert first != second  # there are enough
+        texts.append(print_routing(routing).replace(second, first))
+    shared = world.again(texts[0])
+    assert len(shared_rows(shared.routers)) > 0
+    check(world, shared)
+    assert violations(placed(world, shared)) == []
+    with pytest.raises(CompileError, match=r"stream s1: its lane on colour \d from .* it meets stream s0 from reg"):
+        apart.again(texts[1])
+    packed = world.again(texts[0].replace("region r1 keeps 6", "region r1 keeps 4"))
+    assert (packed.budget["r0"].local, packed.budget["r1"].local) == (6, 4)
+    assert violations(placed(world, packed)) == []
+    with pytest.raises(CompileError, match=r"region r1: it keeps 3 colours; its collectives take 6, or 4 if packed"):
+        world.again(texts[0].replace("region r1 keeps 6", "region r1 keeps 3"))
 
 
 def shared_rows(table: RouterTable) -> np.ndarray:
@@ -290,6 +328,7 @@ def test_nets_give_way_and_share_until_all_have_their_way() -> None:
     routing = world.route()
     assert routing.yields > 0 and len(shared_rows(routing.routers)) > 0
     check(world, routing)
+    check_again(world, routing)
     assert violations(placed(world, routing)) == []
 
 
@@ -303,6 +342,7 @@ def test_what_routes_under_pressure_is_legal(seed: int, colours: int, rate: floa
         assert "nets must cross" in str(error) and error.regions
         return
     check(world, routing)
+    check_again(world, routing)
     assert violations(placed(world, routing)) == []
 
 

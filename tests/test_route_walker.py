@@ -17,6 +17,7 @@ from wafercc.ir.dtypes import DType
 from wafercc.ir.embedding import RegionEmbedding
 from wafercc.ir.graph import TensorType, ValueName
 from wafercc.ir.layout import Layout, Mesh, Tiled, owned, parse_layout
+from wafercc.ir.lines import Excerpt
 from wafercc.ir.program import (
     EAST,
     NORTH,
@@ -35,6 +36,7 @@ from wafercc.ir.program import (
 )
 from wafercc.ir.routing import Routing, StreamDemand
 from wafercc.passes.route import Route
+from wafercc.passes.route.text import parse_routing
 from wafercc.silicon import DefectMap
 from wafercc.targets import Target
 
@@ -197,6 +199,14 @@ class World:
         order = [d.id for d in self.demands]
         return Route(**options)(
             self.regions, self.blocks, self.instances, self.demands, order, self.target, self.defects
+        )
+
+    def again(self, text: str) -> Routing:
+        """The routing that a text says."""
+        order = [d.id for d in self.demands]
+        written = parse_routing(Excerpt(text), order, {r.id: r for r in self.regions}, self.target)
+        return Route().again(
+            self.regions, self.blocks, self.instances, self.demands, order, written, self.target, self.defects
         )
 
     def tiled(self, end: tuple[InstanceId, LocalName]) -> tuple[Region, Mesh, Tiled]:

@@ -24,6 +24,7 @@ from .errors import (
     ImportFailed,
     RunError,
     TargetError,
+    TextError,
     VerifyError,
     WaferError,
 )
@@ -31,7 +32,9 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
+    from .passes.journal import Course
     from .program import Program
     from .silicon import DefectMap
 
@@ -44,11 +47,14 @@ __all__ = [
     "Program",
     "RunError",
     "TargetError",
+    "TextError",
     "VerifyError",
     "WaferError",
     "__version__",
     "compile",
+    "compile_until",
     "load",
+    "resume",
 ]
 
 # Public names that live in modules too heavy to import before they are asked for.
@@ -69,6 +75,8 @@ def compile(
     objective: str = "latency",
     dtype: str | None = None,
     seed: int = 0,
+    cache: str | PathLike[str] | None = None,
+    course: Course | None = None,
     **steering: Any,
 ) -> Program:
     """The placed program of an ONNX decoder on a machine; only the model must be given.
@@ -79,6 +87,8 @@ def compile(
     every shorter one. ``steering`` takes the further fields of `wafercc.passes.options.Options`: ``stages``,
     ``region``, ``pins={"r1": (x, y, w, h)}``, ``strategies={"matmul": "rows=k columns=n"}``,
     ``constraints="decisions.toml"`` (as ``Program.constraints()`` gives it), ``max_lanes``, ``disabled_passes``.
+    ``cache`` is a folder in which searches are remembered between compiles; the command uses one of the user's, this
+    function none unless told. ``course`` says more: see `wafercc.passes.journal.Course`.
 
     Raises:
         ImportFailed: the file cannot be read as a decoder graph.
@@ -104,7 +114,87 @@ def compile(
         seed=seed,
         **steering,
     )
-    return Program(compile_model(model, options))
+    return Program(compile_model(model, options, _course(cache, course)))
+
+
+def compile_until(
+    stage: str,
+    model: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    *,
+    resumed: str | PathLike[str] | None = None,
+    cache: str | PathLike[str] | None = None,
+    course: Course | None = None,
+    **options: Any,
+) -> Path:
+    """Compile until a stage (one of `wafercc.passes.stages`) and write what is decided as a text, to be read, edited
+    and given to `resume`; its path, by default that of the model with ``.STAGE.txt`` in place of its ending.
+
+    ``options`` are those of `compile`; with ``resumed`` an earlier stage file is gone on from, as `resume` does. The
+    text holds the decisions of a compile that succeeds, so later stages that could refuse them run, too.
+
+    Raises: as `compile` and `resume`; TypeError: neither a model nor a stage file is given.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from .passes.options import Options
+    from .passes.pipeline import stop_model
+    from .passes.stage_file import read_stage_file
+
+    course = replace(_course(cache, course), until=stage, resumed=read_stage_file(Path(resumed)) if resumed else None)
+    decided = course.resumed.options_with(options) if course.resumed else Options(**options)
+    source = course.resumed.find_model() if model is None and course.resumed else model
+    if source is None:
+        raise TypeError("a model or a stage file is wanted")
+    path = Path(output) if output else Path(source).with_suffix(f".{stage}.txt")
+    path.write_text(stop_model(source, decided, course, path), encoding="utf-8")
+    return path
+
+
+def resume(
+    stage_file: str | PathLike[str],
+    *,
+    model: str | PathLike[str] | None = None,
+    cache: str | PathLike[str] | None = None,
+    course: Course | None = None,
+    **options: Any,
+) -> Program:
+    """The program of a stage file that `compile_until` wrote and someone may have edited, verified.
+
+    What the file decides counts; the stages after it run as ever. ``model`` and ``options`` need only be given where
+    they are to differ from the file's, which no option can that the stages of the file have used.
+
+    Raises:
+        TextError: a line of the file is wrong.
+        CompileError: it decides what cannot be, or the rest cannot be done with it.
+        VerifyError: the program breaks an invariant because of what it decides.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from .passes.pipeline import compile_model
+    from .passes.stage_file import read_stage_file
+    from .program import Program
+
+    resumed = read_stage_file(Path(stage_file))
+    decided = resumed.options_with(options)
+    course = replace(_course(cache, course), resumed=resumed)
+    program = Program(compile_model(model or resumed.find_model(), decided, course))
+    program.verify()
+    return program
+
+
+def _course(cache: str | PathLike[str] | None, course: Course | None) -> Course:
+    """The course given, or one that remembers in a folder."""
+    from pathlib import Path
+
+    from .passes.cache import Cache
+    from .passes.journal import Course
+
+    if cache is None:
+        return course or Course()
+    return Course(cache=Cache(Path(cache)))
 
 
 def load(path: str | PathLike[str]) -> Program:

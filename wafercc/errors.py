@@ -33,6 +33,10 @@ class CompileError(WaferError):
     """The graph is fine, but these options cannot map it onto this machine."""
 
 
+class TextError(WaferError):
+    """A text (a graph, a stage file) is not of its form: whoever wrote or edited it must act. It names the line."""
+
+
 class DoesNotFit(CompileError):
     """A resource is too small: a normal, typed answer of this compiler.
 

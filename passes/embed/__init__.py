@@ -68,6 +68,62 @@ class Embed:
         return Embedding(regions)
 
 
+def check_embedding(embedding: Embedding, placement: Placement, defects: DefectMap) -> Embedding:
+    """An embedding that was decided elsewhere, held against its placement and what is dead.
+
+    Raises:
+        CompileError: a region is missing or unknown, has another rectangle or mesh than it was placed with, lies on a
+        dead core, or jogs further than the placement's reach.
+    """
+    for region in (*placement.rects, *embedding.regions):
+        where = f"region {region}"
+        if region not in embedding.regions or region not in placement.rects:
+            raise CompileError("it is placed or embedded, but not both", where=where)
+        found, rect, shape = embedding.regions[region], placement.rects[region], placement.shapes[region]
+        if found.rect != rect:
+            raise CompileError(f"it is embedded in {found.rect} and placed at {rect}", where=where)
+        rows, columns = found.xs.shape
+        if (rows, columns) != (shape.rows, shape.columns):
+            raise CompileError(
+                f"it is embedded with {columns} columns x {rows} rows and placed with {shape.columns} x {shape.rows}",
+                where=where,
+            )
+        alive = defects.alive(rect.wafer)
+        if rect.x + rect.w > alive.width or rect.y + rect.h > alive.height:
+            raise CompileError(f"rectangle {rect} is not inside the {alive.width}x{alive.height} grid", where=where)
+        dead = np.argwhere(~alive.core[found.ys, found.xs])
+        if len(dead):
+            row, column = dead[0]
+            x, y = int(found.xs[row, column]), int(found.ys[row, column])
+            raise CompileError(f"row {row}, column {column} lies on the dead core at ({x}, {y})", where=where)
+        jog = int(np.abs(np.diff(found.xs, axis=0)).max(initial=0))
+        if jog > placement.reach:
+            raise CompileError(f"a column jogs by {jog}; the placement's reach is {placement.reach}", where=where)
+        for detour in found.detours:
+            _check_detour(detour, found, where)
+    return embedding
+
+
+def _check_detour(detour: Detour, embedding: RegionEmbedding, where: str) -> None:
+    """Hold that a detour joins two neighbours inside their rectangle; whether it is alive is the verifier's question.
+
+    Raises:
+        CompileError: it does not.
+    """
+    rows, columns = embedding.xs.shape
+    down, right = (1, 0) if detour.along == "y" else (0, 1)
+    row, column, rect, path = detour.row, detour.column, embedding.rect, detour.path
+    name = f"the detour along {detour.along} from row {row}, column {column}"
+    if row + down >= rows or column + right >= columns:
+        raise CompileError(f"{name} has no neighbour there: it has {columns} columns x {rows} rows", where=where)
+    ends = [(int(embedding.xs[at]), int(embedding.ys[at])) for at in ((row, column), (row + down, column + right))]
+    if [tuple(path[0].tolist()), tuple(path[-1].tolist())] != ends:
+        raise CompileError(f"{name} does not lead from {ends[0]} to {ends[1]}", where=where)
+    inside = (path >= (rect.x, rect.y)) & (path < (rect.x + rect.w, rect.y + rect.h))
+    if not inside.all():
+        raise CompileError(f"{name} leaves the rectangle {rect}", where=where)
+
+
 def embed(
     rect: Rect, rows: int, columns: int, alive: Alive, reach: int = REACH, detour_hops: int = DETOUR_HOPS
 ) -> RegionEmbedding | Refusal:
@@ -124,4 +180,4 @@ def _embedding(rect: Rect, xs: Ints, ys: Ints, detours: tuple[Detour, ...]) -> R
     return RegionEmbedding(rect, (xs + rect.x).astype(np.int32), (ys + rect.y).astype(np.int32), moved)
 
 
-__all__ = ["DETOUR_HOPS", "REACH", "Embed", "embed"]
+__all__ = ["DETOUR_HOPS", "REACH", "Embed", "check_embedding", "embed"]

@@ -2,5 +2,6 @@
 
 from .emit import SolvedBlock, emit
 from .search import NoSuchStrategy, Search, Solution
+from .text import parse_blocks, print_blocks
 
-__all__ = ["NoSuchStrategy", "Search", "Solution", "SolvedBlock", "emit"]
+__all__ = ["NoSuchStrategy", "Search", "Solution", "SolvedBlock", "emit", "parse_blocks", "print_blocks"]

@@ -6,10 +6,10 @@ direction and a finishing step. Reads a template Graph and its Solution; writes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wafercc.errors import CompileError
 from wafercc.ir.block import (
     AllGather,
     AllReduce,
@@ -36,19 +36,32 @@ from .strategy import Strategy, is_whole, lines_of, name_of
 
 @dataclass(frozen=True)
 class SolvedBlock:
-    """A block, what its parameters and interface are called in the template it was made from, and as plain JSON what
-    was decided and why (empty if the search worked out no reasons).
+    """A block, what its parameters and interface are called in the template it was made from, and the choices that
+    made it.
     """
 
     block: Block
     weights: dict[LocalName, ValueName]
     interface: dict[LocalName, ValueName]
-    estimate_cycles: int
-    decided: Mapping[str, Any] = field(default_factory=dict)
+    solution: Solution
+
+    @property
+    def estimate_cycles(self) -> int:
+        return self.solution.cycles
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """What was decided and why, as plain JSON: the mesh, each op's strategy with the next best, shared layouts;
+        empty if the search worked out no reasons."""
+        return _decided(self.solution)
 
 
 def emit(name: BlockName, graph: Graph, solution: Solution, target: Target) -> SolvedBlock:
-    """The block of a solved template."""
+    """The block of a solved template.
+
+    Raises:
+        CompileError: a value cannot be brought into a layout that is wanted (never of a solution that was searched).
+    """
     writer = _Writer(graph, solution, target)
     for value in graph.inputs:
         writer.define(value, solution.shared.get(value, Layout.replicated(graph.types[value].rank)))
@@ -66,11 +79,10 @@ def emit(name: BlockName, graph: Graph, solution: Solution, target: Target) -> S
         states={LocalName(p): outputs[graph.outputs.index(q)] for p, q in graph.states.items() if q in graph.outputs},
     )
     interface = {LocalName(v): v for v in graph.inputs} | dict(zip(outputs, graph.outputs, strict=True))
-    return SolvedBlock(block, writer.params, interface, solution.cycles, _decided(solution))
+    return SolvedBlock(block, writer.params, interface, solution)
 
 
 def _decided(solution: Solution) -> dict[str, Any]:
-    """The choices of a solution as plain JSON: its mesh, each op's strategy with the next best, shared layouts."""
     ops = {
         op: {
             "strategy": name_of(solution.strategies[op], solution.mesh),
@@ -156,7 +168,11 @@ class _Writer:
                 cycles = price.moves_cycles(kind, have, moves, mesh, self.target)
                 if best is None or cycles < best[0]:
                     best = (cycles, have, moves)
-        assert best is not None, f"{value} cannot be had as {need}"
+        if best is None:
+            raise CompileError(
+                f"value {value} cannot be brought into the layout {need}",
+                hint="cut the ops that read it in another way",
+            )
         return best[1], best[2]
 
     def op(self, op: Op, strategy: Strategy) -> None:

@@ -147,6 +147,62 @@ def boundary_layout(kind: TensorType, mesh: Mesh) -> Layout:
     return Layout((*(UNCUT,) * (kind.rank - 1), Split(rows)))
 
 
+def shared_values(graph: Graph) -> list[ValueName]:
+    """Inputs, and values that several operands read: each is brought into one shared layout first."""
+    weights = frozenset(graph.weights)
+    reads: dict[ValueName, int] = {}
+    for op in graph.ops:
+        for value in op.operands:
+            reads[value] = reads.get(value, 0) + 1
+    return [v for v, n in reads.items() if v not in weights and (n > 1 or v in graph.inputs)]
+
+
+def own_cycles(graph: Graph, op: Op, loops: Loops, strategy: Strategy, mesh: Mesh, target: Target) -> int:
+    """Local work and reductions of one op, in cycles."""
+    kind = next((t for t in graph.in_types(op) if t is not None), graph.out_types(op)[0])
+    total = price.local_cycles(strategy.work, kind.dtype, target)
+    if not strategy.owed:
+        return total
+    if loops.partials:
+        kinds = [TensorType(p.dtype, p.shape) for p in loops.partials]
+        layouts: Sequence[Layout] = strategy.partials
+        total += target.pe.task_cycles
+    else:
+        kinds, layouts = list(graph.out_types(op)), strategy.outs
+    words = sum(price.words_of(t, layout, mesh) for t, layout in zip(kinds, layouts, strict=True))
+    for line in lines_of(mesh, [axis for axis, _ in strategy.owed]):
+        total += price.all_reduce(mesh.parts(line), words, target, is_whole(mesh, line)).cycles
+    return total
+
+
+def solution_of(
+    graph: Graph,
+    mesh: Mesh,
+    picked: Mapping[OpId, Strategy],
+    shared: Mapping[ValueName, Layout],
+    carried: frozenset[ValueName],
+    cycles: int,
+    byte_price: int,
+    reasons: Mapping[OpId, Reason],
+) -> Solution:
+    """The solution that these choices make."""
+    weights = frozenset(graph.weights)
+    held = {
+        (v, need) for op in graph.ops for v, need in zip(op.inputs, picked[op.id].ins, strict=True) if v in weights
+    }
+    size = sum(
+        tile_bytes(Tiled(graph.types[v], need), mesh, graph.past_max)
+        for v, need in held
+        if v is not None and need is not None
+    )
+    outputs: dict[ValueName, Layout] = {}
+    for value in graph.outputs:
+        producer = graph.producer[value]
+        made = picked[producer.id].outs[producer.outputs.index(value)]
+        outputs[value] = boundary_layout(graph.types[value], mesh) if value in carried else made
+    return Solution(mesh, picked, shared, outputs, cycles, size, byte_price, reasons)
+
+
 class _Problem:
     """The tables of one search: variables are first the ops, then the shared values."""
 
@@ -176,7 +232,8 @@ class _Problem:
             found = named(found, wanted, self.mesh)
             if not found:
                 raise NoSuchStrategy(op, wanted, names)
-        return sorted(((s, self.own_cycles(op, s)) for s in found), key=lambda pair: (pair[1], -pair[0].pes))
+        own = ((s, own_cycles(self.graph, op, self.loops[op.id], s, self.mesh, self.target)) for s in found)
+        return sorted(own, key=lambda pair: (pair[1], -pair[0].pes))
 
     def solve(self, byte_price: int) -> Solution:
         """The cheapest choices; domains are halved while the tables are too wide."""
@@ -200,7 +257,7 @@ class _Problem:
             factors.append(Factor((i,), np.array(own, np.int64)))
         number = {op.id: i for i, op in enumerate(graph.ops)}
         shared: dict[ValueName, tuple[int, list[Layout]]] = {}
-        for value in self.shared_values():
+        for value in shared_values(graph):
             layouts = self.layouts_wanted(value, domains, number)
             shared[value] = (len(domains) + len(shared), layouts)
         sizes = [len(d) for d in domains] + [len(layouts) for _, layouts in shared.values()]
@@ -234,7 +291,7 @@ class _Problem:
         paid = cycles - sum(self.price_bytes(op, picked[op.id], byte_price) for op in graph.ops)
         layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
         reasons = self.reasons(domains, chosen, marginals(sizes, factors), paid) if self.options.reasons else {}
-        return self.solution(picked, layouts_shared, paid, byte_price, reasons)
+        return solution_of(graph, self.mesh, picked, layouts_shared, self.carried, paid, byte_price, reasons)
 
     def reasons(
         self, domains: Sequence[Sequence[Strategy]], chosen: Sequence[int], totals: Sequence[Table], cycles: int
@@ -250,43 +307,6 @@ class _Problem:
             known, forced = len(self.found[op.id]), op.id in self.options.forced
             found[op.id] = Reason(own, tuple(others[: self.options.reasons]), len(domains[i]), known, forced)
         return found
-
-    def solution(
-        self,
-        picked: Mapping[OpId, Strategy],
-        shared: Mapping[ValueName, Layout],
-        cycles: int,
-        byte_price: int,
-        reasons: Mapping[OpId, Reason],
-    ) -> Solution:
-        graph = self.graph
-        held = {
-            (v, need)
-            for op in graph.ops
-            for v, need in zip(op.inputs, picked[op.id].ins, strict=True)
-            if v in self.weights
-        }
-        size = sum(
-            tile_bytes(Tiled(graph.types[v], need), self.mesh, graph.past_max)
-            for v, need in held
-            if v is not None and need is not None
-        )
-        outputs: dict[ValueName, Layout] = {}
-        for value in graph.outputs:
-            producer = graph.producer[value]
-            made = picked[producer.id].outs[producer.outputs.index(value)]
-            outputs[value] = boundary_layout(graph.types[value], self.mesh) if value in self.carried else made
-        return Solution(self.mesh, picked, shared, outputs, cycles, size, byte_price, reasons)
-
-    def shared_values(self) -> list[ValueName]:
-        """Inputs, and values that several operands read: each is brought into one shared layout first."""
-        reads: dict[ValueName, int] = {}
-        for op in self.graph.ops:
-            for value in op.operands:
-                reads[value] = reads.get(value, 0) + 1
-        return [
-            v for v, n in reads.items() if v not in self.weights and (n > 1 or v in self.graph.inputs)
-        ]
 
     def layouts_wanted(
         self, value: ValueName, domains: Sequence[Sequence[Strategy]], number: Mapping[OpId, int]
@@ -363,24 +383,6 @@ class _Problem:
             if value in self.carried and value in self.graph.outputs:
                 wanted = boundary_layout(self.graph.types[value], self.mesh)
                 total += int(self.table(value, [layout], [wanted])[0, 0])
-        return total
-
-    def own_cycles(self, op: Op, strategy: Strategy) -> int:
-        """Local work and reductions of one op, in cycles."""
-        kind = next((t for t in self.graph.in_types(op) if t is not None), self.graph.out_types(op)[0])
-        total = price.local_cycles(strategy.work, kind.dtype, self.target)
-        if not strategy.owed:
-            return total
-        loops = self.loops[op.id]
-        if loops.partials:
-            kinds = [TensorType(p.dtype, p.shape) for p in loops.partials]
-            layouts: Sequence[Layout] = strategy.partials
-            total += self.target.pe.task_cycles
-        else:
-            kinds, layouts = list(self.graph.out_types(op)), strategy.outs
-        words = sum(price.words_of(t, layout, self.mesh) for t, layout in zip(kinds, layouts, strict=True))
-        for line in lines_of(self.mesh, [axis for axis, _ in strategy.owed]):
-            total += price.all_reduce(self.mesh.parts(line), words, self.target, is_whole(self.mesh, line)).cycles
         return total
 
 

@@ -147,7 +147,7 @@ def strategies(
     cuttable = [loop for loop in loops.loops if upper(loop.extent) > 1]
     found: dict[tuple[object, ...], Strategy] = {}
     for cuts in _assignments(cuttable, [a.name for a in axes], granules, cyclic_loops, mesh):
-        strategy = _strategy(graph, op, loops, cuts, mesh)
+        strategy = strategy_of(graph, op, loops, cuts, mesh)
         if strategy is not None:
             found.setdefault((strategy.ins, strategy.outs, strategy.owed), strategy)
     legal = [s for s in found.values() if spread and all(_spread(graph, op, s, mesh))]
@@ -194,7 +194,8 @@ def layout_of(access: Access, cuts: Mapping[str, Cut]) -> Layout:
     return Layout(tuple(splits))
 
 
-def _strategy(graph: Graph, op: Op, loops: Loops, cuts: dict[str, Cut], mesh: Mesh) -> Strategy | None:
+def strategy_of(graph: Graph, op: Op, loops: Loops, cuts: dict[str, Cut], mesh: Mesh) -> Strategy | None:
+    """The strategy that cuts these loops, or None if that is not legal."""
     ins = tuple(None if access is None else layout_of(access, cuts) for access in loops.ins)
     outs = tuple(layout_of(access, cuts) for access in loops.outs)
     owed = tuple(

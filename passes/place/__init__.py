@@ -17,15 +17,15 @@ from dataclasses import dataclass, field, replace
 from ...errors import CompileError, DoesNotFit
 from ...ir.block import RegionId
 from ...ir.embedding import Refusal
-from ...ir.placement import Placement, PlacementReport, PlaceRequest, Shape
+from ...ir.placement import Placement, PlacementReport, PlaceRequest, RegionRequest, Shape
 from ...ir.program import Rect
 from ...silicon import DefectMap
 from ...targets import Target
-from ..embed import DETOUR_HOPS, REACH
+from ..embed import DETOUR_HOPS, REACH, embed
 from .bound import lower_bound
 from .moves import grow, improve
 from .problem import Problem, Spot, Spots, problem_of
-from .sites import Sites
+from .sites import Sites, detour
 from .strips import best_layouts
 from .windows import WindowReport, improve_by_windows
 
@@ -73,7 +73,9 @@ class Place:
                 shapes[problem.ids[i]] = wanted[problem.ids[i]][spot.shape]
         order = [r.id for r in request.regions]
         report = PlacementReport(totals.objective / 2, totals.baseline_cycles, totals.bound / 2, str(totals.windows))
-        return Placement({i: rects[i] for i in order}, {i: shapes[i] for i in order}, report)
+        rects, shapes = {i: rects[i] for i in order}, {i: shapes[i] for i in order}
+        found = Placement(rects, shapes, report, self.reach, self.detour_hops)
+        return settle(found, request, target, defects) if self.margin else found
 
     def _with_margin(self, request: PlaceRequest) -> PlaceRequest:
         """The same with larger shapes, of regions that are not pinned."""
@@ -112,6 +114,64 @@ class Place:
         totals.bound += bound
         totals.add_baseline(problem.doubled_cost(snakes[0]) if snakes else None)
         return best
+
+
+def settle(placement: Placement, request: PlaceRequest, target: Target, defects: DefectMap) -> Placement:
+    """A placement that was decided elsewhere, held against what is asked and what is dead; its objective counted anew.
+
+    Raises:
+        CompileError: a region is missing, unknown, of another mesh, outside the wafer, on top of another, not where it
+        is pinned, or does not embed in its rectangle.
+    """
+    asked = {r.id: r for r in request.regions}
+    for region in placement.rects:
+        if region not in asked:
+            raise CompileError(f"there is no such region; there are {', '.join(asked)}", where=f"region {region}")
+    for region, rect in request.pins.items():
+        if placement.rects.get(region, rect) != rect:
+            raise CompileError(
+                f"it is placed at {placement.rects[region]} and pinned at {rect}",
+                where=f"region {region}",
+                hint="change its option --pin as well, or take it out",
+            )
+    doubled = 0
+    shapes: dict[RegionId, Shape] = {}
+    for wafer in range(target.wafers):
+        problem = problem_of(request, wafer, target, defects.alive(wafer))
+        spots = [_spot(placement, asked[region], problem) for region in problem.ids]
+        for i, spot in enumerate(spots):
+            for j in range(i):
+                if spot.overlaps(spots[j]):
+                    raise CompileError(
+                        f"its rectangle {spot.rect(wafer)} overlaps {spots[j].rect(wafer)} of region {problem.ids[j]}",
+                        where=f"region {problem.ids[i]}",
+                        hint="move one of them",
+                    )
+        doubled += problem.doubled_cost(spots)
+        shapes |= {region: asked[region].shapes[s.shape] for region, s in zip(problem.ids, spots, strict=True)}
+    return replace(
+        placement,
+        rects={r: placement.rects[r] for r in asked},
+        shapes={r: shapes[r] for r in asked},
+        report=replace(placement.report, objective=doubled / 2),
+    )
+
+
+def _spot(placement: Placement, asked: RegionRequest, problem: Problem) -> Spot:
+    """Where a placement puts one region, as a spot of the problem."""
+    where = f"region {asked.id}"
+    if asked.id not in placement.rects:
+        raise CompileError("it has no place", where=where)
+    rect, shape = placement.rects[asked.id], placement.shapes[asked.id]
+    if rect.wafer != asked.wafer:
+        raise CompileError(f"it is on wafer {rect.wafer}; it belongs on wafer {asked.wafer}", where=where)
+    found = embed(rect, shape.rows, shape.columns, problem.alive, placement.reach, placement.detour_hops)
+    if isinstance(found, Refusal):
+        raise CompileError(found.reason, where=where, hint="move it, enlarge its rectangle, or raise the reach to 2")
+    sizes = [(s.rows, s.columns) for s in asked.shapes]
+    if (shape.rows, shape.columns) not in sizes:
+        raise CompileError(f"its mesh is {shape}, rows x columns; {sizes} are possible", where=where)
+    return Spot(rect.x, rect.y, rect.w, rect.h, sizes.index((shape.rows, shape.columns)), detour(found))
 
 
 @dataclass

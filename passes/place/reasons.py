@@ -20,7 +20,6 @@ from ...ir.embedding import Refusal
 from ...ir.placement import HOST, Placement, PlaceRequest
 from ...silicon import DefectMap
 from ...targets import Target
-from ..embed import Embed
 from .moves import best_spot
 from .problem import Problem, Spot, problem_of
 from .sites import Sites
@@ -30,15 +29,16 @@ ITSELF = -1  # stands for a region's own present rectangle where it is to be kep
 
 
 def placement_reasons(
-    request: PlaceRequest, placement: Placement, target: Target, defects: DefectMap, embed: Embed
+    request: PlaceRequest, placement: Placement, target: Target, defects: DefectMap
 ) -> dict[str, dict[str, Any]]:
     """Region → rectangle, partners, cost in cycles, share of the objective, next best spot, and what held it."""
     found: dict[str, dict[str, Any]] = {}
     for wafer in sorted({rect.wafer for rect in placement.rects.values()}):
         problem = problem_of(request, wafer, target, defects.alive(wafer))
-        sites = Sites(problem.alive, embed.reach, embed.detour_hops)
+        sites = Sites(problem.alive, placement.reach, placement.detour_hops)
         healthy = DefectMap.none(target).alive(wafer)
-        perfect = None if healthy.cores == problem.alive.cores else Sites(healthy, embed.reach, embed.detour_hops)
+        flawless = Sites(healthy, placement.reach, placement.detour_hops)
+        perfect = None if healthy.cores == problem.alive.cores else flawless
         spots = [_spot(problem, sites, i, placement) for i in range(problem.count)]
         total = max(1, problem.doubled_cost(spots))
         for i, region in enumerate(problem.ids):

@@ -65,17 +65,22 @@ def all_rewrites(disabled: Iterable[str] = ()) -> tuple[Rewrite, ...]:
     return tuple(rewrite for rewrite in chosen if rewrite.name not in left_out)
 
 
+def known_names() -> list[str]:
+    """The names of all rewrites that could run."""
+    return sorted(NAMES | {plugin.name for plugin in find_plugins()})
+
+
 def refuse_unknown(names: Iterable[str]) -> None:
     """Hold that every rewrite to leave out exists.
 
     Raises:
         CompileError: one does not; those that do are named.
     """
-    known = NAMES | {plugin.name for plugin in find_plugins()}
+    known = known_names()
     for name in names:
         if name not in known:
             raise CompileError(
                 f"there is no rewrite {name!r}",
                 where="option disabled_passes (--no-pass)",
-                hint=f"there are: {', '.join(sorted(known))}",
+                hint=f"there are: {', '.join(known)}",
             )

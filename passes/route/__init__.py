@@ -15,7 +15,7 @@ final sort. Congestion is negotiated as in PathFinder (McMurchie and Ebeling, 19
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from .groups import Precedence, gather
 from .local import LocalNets, local_nets
 from .negotiate import Negotiation
 from .nets import Weaver
+from .relay import Written, relay
 from .rows import Packed, settle, table
 
 __all__ = ["Route", "Routing", "StreamDemand"]
@@ -64,8 +65,45 @@ class Route:
             CompileError: a region's collectives need more colours than their budget.
             TargetError: the defect map is not of this target.
         """
-        defects.check_for(target)
         precedence = gather(regions, blocks, instances, demands, order)
+        wafers = self._wafers(regions, blocks, instances, precedence, target, defects)
+        for wafer in wafers:
+            wafer.run(g for g in precedence.groups if g.wafer == wafer.weaver.wafer and not g.in_place)
+        return _routing(demands, regions, wafers, precedence)
+
+    def again(
+        self,
+        regions: Sequence[Region],
+        blocks: Mapping[BlockName, Block],
+        instances: Sequence[Instance],
+        demands: Sequence[StreamDemand],
+        order: Sequence[StreamId],
+        written: Written,
+        target: Target,
+        defects: DefectMap,
+    ) -> Routing:
+        """The routing that was written down: collectives and router table follow from what it says.
+
+        Raises:
+            CompileError: a lane lies where it cannot, or a region's collectives take another number of colours.
+        """
+        precedence = gather(regions, blocks, instances, demands, order)
+        wafers = self._wafers(regions, blocks, instances, precedence, target, defects)
+        for wafer in wafers:
+            relay(wafer, written)
+        return replace(_routing(demands, regions, wafers, precedence), yields=written.yields)
+
+    def _wafers(
+        self,
+        regions: Sequence[Region],
+        blocks: Mapping[BlockName, Block],
+        instances: Sequence[Instance],
+        precedence: Precedence,
+        target: Target,
+        defects: DefectMap,
+    ) -> list[Negotiation]:
+        """Every wafer with its regions, and nothing routed yet."""
+        defects.check_for(target)
         hosted: dict[RegionId, list[Block]] = {r.id: [] for r in regions}
         for instance in instances:
             hosted[instance.region].append(blocks[instance.block])
@@ -84,15 +122,14 @@ class Route:
             budget, links = min(self.local_colours, router.colours), blank[region.rect.wafer].links
             return local_nets(region, hosted[region.id], budget, router.switch_positions, links, share)
 
-        done = []
+        found = []
         for wafer in wafers:
             here = tuple(r for r in regions if r.rect.wafer == wafer)
             ports = target.ports()
             none = np.zeros(len(ports), np.int32)
             weaver = Weaver(wafer, ports, self.max_lanes, none, none.copy(), comb=comb)
-            done.append(Negotiation(blank[wafer], here, pack, precedence, weaver))
-            done[-1].run(g for g in precedence.groups if g.wafer == wafer and not g.in_place)
-        return _routing(demands, regions, done, precedence)
+            found.append(Negotiation(blank[wafer], here, pack, precedence, weaver))
+        return found
 
 
 def _routing(

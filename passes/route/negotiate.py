@@ -65,10 +65,7 @@ class Negotiation:
         Raises:
             CannotRoute: one finds no way, whatever gives way.
         """
-        self.local = {region.id: self.pack(region, False) for region in self.regions}
-        self.history = np.zeros(self.blank.taken.shape, np.int64)
-        self.base = self._with_local()
-        self.open = self._seen_by(None)
+        self.begin({region.id: self.pack(region, False) for region in self.regions})
         waiting = deque(groups)
         while waiting:
             group = waiting.popleft()
@@ -76,9 +73,20 @@ class Negotiation:
             if laid is None:
                 laid, losers = self._bargain(group)
                 waiting.extend(losers)
-            self.laid[group] = laid
             for each in laid:
-                self.open.take(each.y, each.x, each.lane.colour)
+                self.keep(group, each)
+
+    def begin(self, local: dict[RegionId, LocalNets]) -> None:
+        """Start with the collectives of every region."""
+        self.local = local
+        self.history = np.zeros(self.blank.taken.shape, np.int64)
+        self.base = self._with_local()
+        self.open = self._seen_by(None)
+
+    def keep(self, group: Group, lane: Laid) -> None:
+        """Give a lane of a group its routers."""
+        self.laid.setdefault(group, []).append(lane)
+        self.open.take(lane.y, lane.x, lane.lane.colour)
 
     def _freely(self, group: Group) -> list[Laid] | None:
         """The lanes of a group if nobody has to give way; what regions keep for themselves may shrink."""
@@ -178,7 +186,7 @@ class Negotiation:
             first = lay(pair, way, cut)
             for colour in colours:
                 lane = first.on(colour)
-                losers = self._losers(group, lane)
+                losers = self.losers(group, lane)
                 price = len(way.path) + pair.start.depth + pair.goal.depth
                 price += sum(YIELD * (1 + self.yields.get(other, 0)) for other in losers)
                 if best is None or price < best[0]:
@@ -215,7 +223,7 @@ class Negotiation:
         colours = [colour for colour in range(allowed.bit_length() - 1, -1, -1) if allowed >> colour & 1]
         return Way(path, colours[0]), colours
 
-    def _losers(self, group: Group, lane: Laid) -> list[Group]:
+    def losers(self, group: Group, lane: Laid) -> list[Group]:
         """Who must give way to a lane: those it meets on its colour and may not share with, for want of order or of
         switch positions."""
         here = np.zeros(self.open.taken.shape, bool)

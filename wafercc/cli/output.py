@@ -25,3 +25,17 @@ def check_writable(path: Path, *sources: Path | None) -> None:
         raise WaferError(f"cannot write: {folder} {state}", where=str(path), hint=f"{lever} another folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WaferError(f"cannot write: {folder} is not writable", where=str(path), hint="choose another folder")
+
+
+def check_folder(path: Path) -> None:
+    """Hold that a folder is there, or can be made, and is open to the user.
+
+    Raises:
+        WaferError: it is not.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise WaferError(f"the folder cannot be made: {problem.strerror}", where=str(path)) from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise WaferError("the folder is not writable", where=str(path), hint="choose another folder")

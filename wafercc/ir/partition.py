@@ -2,6 +2,10 @@
 
 A stage is one region's share of the graph. Stages of equal structure (the layers of a decoder) share one *template*
 graph; a stage then only says what the template's weights and interface are bound to.
+
+Text, a line a stage: its region and the op at which it ends. Everything else follows from that and the graph.
+
+    stage r0 through @layers.0/mlp/down  # block b0, 31 ops
 """
 
 from __future__ import annotations
@@ -11,16 +15,21 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .block import BlockName, RegionId
-from .graph import Graph, ValueName
+from .graph import Graph, OpId, ValueName
+from .lines import name_text, word_text
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One region's share: its template, and template value → graph value for its inputs, outputs and weights."""
+    """One region's share: its template, and template value → graph value for its inputs, outputs and weights.
+
+    ``last``: the op of the graph at which its share ends.
+    """
 
     region: RegionId
     block: BlockName
     bindings: Mapping[ValueName, ValueName]
+    last: OpId
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,8 @@ class Partition:
         return found
 
     def __str__(self) -> str:
-        lines = [f"partition of {self.graph.name}: {len(self.stages)} stages, {len(self.templates)} blocks"]
-        for stage in self.stages:
-            template = self.templates[stage.block]
-            lines.append(f"  {stage.region}: block {stage.block}, {len(template.ops)} ops")
-        return "\n".join(lines)
+        return "".join(
+            f"stage {word_text(stage.region)} through @{name_text(stage.last)}"
+            f"  # block {stage.block}, {len(self.templates[stage.block].ops)} ops\n"
+            for stage in self.stages
+        )

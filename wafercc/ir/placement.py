@@ -1,19 +1,22 @@
 """Placement: which rectangle of which wafer each region gets; and the request that placement answers.
 
-Text, one line each, which `parse_placement` reads back:
+Text, one line each, which `parse_placement` reads back; a region's mesh is rows x columns, its rectangle width x
+height + column + row:
 
     objective 38.5 baseline 41.0 bound 36.0 solver "windows 2, optimal 2, improved 1"
-    region r0 30x28 at 31x28+0+0
+    reach 2 detours 4
+    region r0 28x30 at 31x28+0+0
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..errors import TextError
 from .block import RegionId
+from .lines import Excerpt, Line, excerpt_of, read_lines, word_text
 from .program import Rect
 
 HOST: Literal["host"] = "host"
@@ -95,11 +98,17 @@ class PlacementReport:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where each region sits. Rectangles never overlap, and the chosen shape embeds in each of them."""
+    """Where each region sits. Rectangles never overlap, and the chosen shape embeds in each of them.
+
+    ``reach``: the largest jog that those embeddings may make; ``detour_hops``: the most hops that a detour of theirs
+    may take beyond the path it replaces, 0 if they make none.
+    """
 
     rects: Mapping[RegionId, Rect]
     shapes: Mapping[RegionId, Shape]
     report: PlacementReport
+    reach: int
+    detour_hops: int
 
     def rect(self, region: RegionId) -> Rect:
         return self.rects[region]
@@ -108,39 +117,67 @@ class Placement:
         report = self.report
         baseline = "none" if report.baseline is None else f"{report.baseline:.1f}"
         lines = [
-            f'objective {report.objective:.1f} baseline {baseline} bound {report.bound:.1f} solver "{report.solver}"'
+            f'objective {report.objective:.1f} baseline {baseline} bound {report.bound:.1f} solver "{report.solver}"',
+            f"reach {self.reach} detours {self.detour_hops}",
         ]
         for region, rect in self.rects.items():
             shape = self.shapes[region]
             cost = f" cost {shape.cost_cycles}" if shape.cost_cycles else ""
-            lines.append(f"region {region} {shape} at {rect}{cost}")
-        return "\n".join(lines)
+            lines.append(f"region {word_text(region)} {shape} at {rect}{cost}")
+        return "\n".join(lines) + "\n"
 
 
-_HEAD = re.compile(r'objective (\S+) baseline (\S+) bound (\S+) solver "([^"]*)"')
-_LINE = re.compile(r"region (\S+) (\d+)x(\d+) at (\d+)x(\d+)\+(\d+)\+(\d+)(?:@(\d+))?(?: cost (\d+))?")
-
-
-def parse_placement(text: str) -> Placement:
+def parse_placement(text: str | Excerpt) -> Placement:
     """The inverse of ``str(Placement)``.
 
     Raises:
-        ValueError: a line is not of a placement.
+        TextError: a line is not of a placement, or places a region again.
     """
-    head, *rest = text.strip().splitlines()
-    found = _HEAD.fullmatch(head.strip())
-    if not found:
-        raise ValueError(f"not the head of a placement: {head!r}")
-    baseline = None if found[2] == "none" else float(found[2])
-    report = PlacementReport(float(found[1]), baseline, float(found[3]), found[4])
+    report: PlacementReport | None = None
+    reach = detour_hops = 0
     rects: dict[RegionId, Rect] = {}
     shapes: dict[RegionId, Shape] = {}
-    for line in rest:
-        match = _LINE.fullmatch(line.strip())
-        if not match:
-            raise ValueError(f"not a placed region: {line!r}")
-        rows, columns, w, h, x, y, wafer, cost = (int(n or 0) for n in match.groups()[1:])
-        region = RegionId(match[1])
-        rects[region] = Rect(wafer, x, y, w, h)
-        shapes[region] = Shape(rows, columns, cost)
-    return Placement(rects, shapes, report)
+    for line in read_lines(text, Line):
+        if line.accept("objective"):
+            report = _parse_report(line)
+        elif line.accept("reach"):
+            reach = line.number("a number of columns")
+            line.expect("detours")
+            detour_hops = line.number("a number of hops")
+        elif line.accept("region"):
+            region = RegionId(line.label("a region"))
+            if region in rects:
+                raise line.error(f"region {region} has a place already")
+            rects[region], shapes[region] = _parse_place(line)
+        else:
+            line.fail("objective, reach or region")
+        line.end()
+    if report is None:
+        raise TextError("expected 'objective', found the end of the text", where=excerpt_of(text).end)
+    return Placement(rects, shapes, report, reach, detour_hops)
+
+
+def _parse_report(line: Line) -> PlacementReport:
+    numbers: dict[str, float | None] = {}
+    for word in ("objective", "baseline", "bound"):
+        if word != "objective":
+            line.expect(word)
+        absent = word == "baseline" and line.accept("none")
+        numbers[word] = None if absent else float(line.take("float", "a number of cycles with a point"))
+    line.expect("solver")
+    objective, baseline, bound = numbers.values()
+    assert objective is not None and bound is not None
+    return PlacementReport(objective, baseline, bound, line.label("what the solver did, in quotes"))
+
+
+def _parse_place(line: Line) -> tuple[Rect, Shape]:
+    rows, columns, *more = line.size("rows x columns, as in 28x30")
+    line.expect("at")
+    w, h, *place = line.size("a rectangle, as in 31x28+0+0")
+    if more or len(place) < 2:
+        raise line.error("a region is written as: region r0 28x30 at 31x28+0+0")
+    if min(rows, columns, w, h) < 1:
+        raise line.error("a region has at least one row and one column")
+    x, y, wafer = (*place, 0)[:3]
+    cost = line.number("a number of cycles") if line.accept("cost") else 0
+    return Rect(wafer, x, y, w, h), Shape(rows, columns, cost)

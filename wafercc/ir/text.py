@@ -10,44 +10,27 @@
 
 An absent operand is ``_``. Attributes are numbers, ``true``/``false``, dimensions, strings and ``[...]`` for tuples;
 a float always shows a point or an exponent. Names and strings that are not plain words stand in JSON quotes.
-``from`` names the ONNX node where it differs from the op. ``value`` declares a type that no line above it gives. Blank
-lines and lines that start with ``#`` mean nothing.
+``from`` names the ONNX node where it differs from the op ("" for none). ``value`` declares a type that no line above it
+gives. Blank lines mean nothing, nor does what follows a ``#``.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from typing import NoReturn
 
-from ..errors import ImportFailed
+from ..errors import TextError
 from .dims import Dim, parse_dim
 from .dtypes import DType
-from .graph import Attr, Graph, Op, OpId, TensorType, ValueName
+from .graph import Attr, Graph, Op, TensorType, ValueName
+from .lines import Excerpt, Line, excerpt_of, name_text, read_lines, word_text
 
-_BARE_NAME = re.compile(r"[A-Za-z0-9_./-]+")
-_BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DTYPES = frozenset(map(str, DType))
-_RESERVED = frozenset({"true", "false", "inf", "nan", "n_past"})
-
-_TOKEN = re.compile(
-    r"""\s*(?:
-      (?P<value>%(?:[A-Za-z0-9_./-]+|"(?:[^"\\]|\\.)*"))
-    | (?P<op>@(?:[A-Za-z0-9_./-]+|"(?:[^"\\]|\\.)*"))
-    | (?P<string>"(?:[^"\\]|\\.)*")
-    | (?P<float>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|inf\b|nan\b))
-    | (?P<dim>-?(?:\d+\*)?n_past\b(?:[+-]\d+)?|-?\d+(?![\w.*]))
-    | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    | (?P<mark>->|[:=,()\[\]])
-    )""",
-    re.VERBOSE,
-)
 
 
 def print_graph(graph: Graph) -> str:
     """The text of a graph, ending in a newline."""
-    head = f"graph {_word(graph.name)}"
+    head = f"graph {word_text(graph.name)}"
     lines = [head if graph.past_max == 0 else f"{head} past_max={graph.past_max}"]
     shown: set[ValueName] = set()
     for label, names in (("input", graph.inputs), ("weight", graph.weights)):
@@ -67,8 +50,8 @@ def print_op(graph: Graph, op: Op) -> str:
     outputs = ", ".join(_typed(graph, v) for v in op.outputs)
     inside = ["_" if v is None else _value(v) for v in op.inputs]
     inside += [f"{name}={print_attr(value)}" for name, value in op.attrs.items()]
-    origin = f" from {json.dumps(op.source)}" if op.source not in ("", op.id) else ""
-    return f"{outputs} = {op.kind}({', '.join(inside)})  @{_name(op.id)}{origin}"
+    origin = f" from {json.dumps(op.source)}" if op.source != op.id else ""
+    return f"{outputs} = {op.kind}({', '.join(inside)})  @{name_text(op.id)}{origin}"
 
 
 def print_attr(value: Attr) -> str:
@@ -79,7 +62,7 @@ def print_attr(value: Attr) -> str:
         case float():
             return repr(float(value))
         case str():
-            return _word(value)
+            return word_text(value)
         case tuple():
             return f"[{','.join(map(print_attr, value))}]"
         case _:
@@ -91,101 +74,37 @@ def _typed(graph: Graph, value: ValueName) -> str:
 
 
 def _value(value: ValueName) -> str:
-    return f"%{_name(value)}"
+    return f"%{name_text(value)}"
 
 
-def _name(name: str) -> str:
-    return name if _BARE_NAME.fullmatch(name) else json.dumps(name)
-
-
-def _word(text: str) -> str:
-    return str(text) if _BARE_WORD.fullmatch(text) and text not in _RESERVED else json.dumps(text)
-
-
-def parse_graph(text: str) -> Graph:
+def parse_graph(text: str | Excerpt) -> Graph:
     """The graph that a text describes. Types are taken as written; `evaluate.check` says whether they are right.
 
     Raises:
-        ImportFailed: a line is not of the form above; the message has its number and what was expected.
+        TextError: a line is not of the form above; the message has its number and what was expected.
     """
     reader = _GraphReader()
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            reader.read(_Line(line, number, reader.past_max))
-    return reader.graph(text.count("\n") + 1)
+    for line in read_lines(text, _GraphLine):
+        line.past_max = reader.past_max
+        reader.read(line)
+    return reader.graph(excerpt_of(text))
 
 
-class _Line:
-    """One line as tokens, and the place in it."""
+class _GraphLine(Line):
+    """A line of a graph. ``past_max``: what dimensions that depend on ``n_past`` are bounded by."""
 
-    def __init__(self, line: str, number: int, past_max: int) -> None:
-        self.number, self.past_max, self.position = number, past_max, 0
-        self.tokens: list[tuple[str, str]] = []
-        at = 0
-        line = line.rstrip()
-        while at < len(line):
-            found = _TOKEN.match(line, at)
-            if found is None:
-                raise ImportFailed(f"cannot read {line[at:].strip()[:40]!r}", where=f"line {number}")
-            assert found.lastgroup is not None
-            self.tokens.append((found.lastgroup, found[found.lastgroup]))
-            at = found.end()
-
-    def fail(self, expected: str) -> NoReturn:
-        found = repr(self.tokens[self.position][1]) if self.position < len(self.tokens) else "the end of the line"
-        raise ImportFailed(f"expected {expected}, found {found}", where=f"line {self.number}")
-
-    def peek(self) -> tuple[str, str]:
-        return self.tokens[self.position] if self.position < len(self.tokens) else ("end", "")
-
-    def accept(self, text: str) -> bool:
-        """Step over a mark or word if it comes next."""
-        kind, found = self.peek()
-        if kind in ("mark", "word") and found == text:
-            self.position += 1
-            return True
-        return False
-
-    def expect(self, text: str) -> None:
-        if not self.accept(text):
-            self.fail(repr(text))
-
-    def take(self, kind: str, expected: str) -> str:
-        if self.peek()[0] != kind:
-            self.fail(expected)
-        self.position += 1
-        return self.tokens[self.position - 1][1]
-
-    def end(self) -> None:
-        if self.position < len(self.tokens):
-            self.fail("the end of the line")
-
-    def quoted(self, text: str) -> str:
-        """The content of JSON quotes, or the text itself."""
-        if not text.startswith('"'):
-            return text
-        try:
-            return str(json.loads(text))
-        except ValueError:
-            raise ImportFailed(f"not a JSON string: {text}", where=f"line {self.number}") from None
-
-    def value(self) -> ValueName:
-        return ValueName(self.quoted(self.take("value", "a value (%name)")[1:]))
-
-    def label(self, expected: str) -> str:
-        """A bare word or a quoted string."""
-        return self.quoted(self.take("string" if self.peek()[0] == "string" else "word", expected))
+    past_max = 0
 
     def dim(self) -> Dim:
         text = self.take("dim", "a dimension")
         if "n_past" in text and self.past_max == 0:
-            raise ImportFailed(f"{text} needs past_max on the graph's first line", where=f"line {self.number}")
+            raise self.error(f"{text} needs past_max on the graph's first line")
         return parse_dim(text, self.past_max)
 
     def type(self) -> TensorType:
         name = self.take("word", "an element type")
         if name not in _DTYPES:
-            raise ImportFailed(f"expected an element type, found {name!r}", where=f"line {self.number}")
+            raise self.error(f"expected an element type, found {name!r}")
         self.expect("[")
         shape: list[Dim] = []
         while not self.accept("]"):
@@ -241,8 +160,8 @@ class _Line:
                 name = self.take("word", "an attribute" if attrs else "an operand or an attribute")
                 self.expect("=")
                 attrs[name] = self.attr()
-        op_id = OpId(self.quoted(self.take("op", "an op name (@name)")[1:]))
-        source = self.quoted(self.take("string", "a quoted node name")) if self.accept("from") else ""
+        op_id = self.op_name()
+        source = self.quoted(self.take("string", "a quoted node name")) if self.accept("from") else op_id
         return outputs, Op(op_id, kind, tuple(inputs), tuple(v for v, _ in outputs), attrs, source)
 
 
@@ -259,7 +178,7 @@ class _GraphReader:
         self.ops: list[Op] = []
         self.outputs: tuple[ValueName, ...] | None = None
 
-    def read(self, line: _Line) -> None:
+    def read(self, line: _GraphLine) -> None:
         if self.name is None:
             self._head(line)
         elif self.outputs is not None:
@@ -288,27 +207,27 @@ class _GraphReader:
             line.fail("input, weight, value, state, return or an op")
         line.end()
 
-    def _head(self, line: _Line) -> None:
+    def _head(self, line: _GraphLine) -> None:
         line.expect("graph")
         self.name = line.label("the graph's name")
         if line.accept("past_max"):
             line.expect("=")
             text = line.take("dim", "a number")
             if not text.isdigit():
-                raise ImportFailed(f"expected a number, found {text!r}", where=f"line {line.number}")
+                raise line.error(f"expected a number, found {text!r}")
             self.past_max = int(text)
 
-    def _declare(self, line: _Line, value: ValueName, given: TensorType) -> ValueName:
+    def _declare(self, line: _GraphLine, value: ValueName, given: TensorType) -> ValueName:
         if value in self.types:
-            raise ImportFailed(f"{_value(value)} is declared twice", where=f"line {line.number}")
+            raise line.error(f"{_value(value)} is declared twice")
         self.types[value] = given
         return value
 
-    def graph(self, last_line: int) -> Graph:
+    def graph(self, text: Excerpt) -> Graph:
         if self.name is None:
-            raise ImportFailed("expected 'graph', found the end of the text", where=f"line {last_line}")
+            raise TextError("expected 'graph', found the end of the text", where=text.end)
         if self.outputs is None:
-            raise ImportFailed("expected 'return', found the end of the text", where=f"line {last_line}")
+            raise TextError("expected 'return', found the end of the text", where=text.end)
         return Graph(
             self.name,
             self.types,
