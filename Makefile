@@ -22,7 +22,7 @@ demo: $(VENV)/.runs
 	$(BIN)/python -m wafercc.models.demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check $(CODE)
