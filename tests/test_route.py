@@ -153,7 +153,7 @@ def test_too_few_local_colours_are_refused_with_both_numbers() -> None:
     world.box(2, 2, Mesh.of([5], [16]), {}, [gather("x0", 7)])
     with pytest.raises(CompileError, match="cannot route: region r0 needs 2 local colours of 1") as error:
         world.route(local_colours=1)
-    assert "chains in place of trees" in error.value.hint
+    assert "fewer collective shapes" in error.value.hint
 
 
 LAYOUTS = ["(-,-)", "(y0,-)", "(-,x0)", "(y0,x0)", "(x0,y0)", "(-,x0~)", "(y0*x0,-)", "(-,x0) held:y0=1", "(y0/2,-)"]

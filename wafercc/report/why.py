@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import WaferError
-from ..ir.block import Block, BlockName, Compute, Phase, RegionId
+from ..ir.block import Block, Compute, Phase, RegionId
 from ..ir.dims import upper
 from ..ir.graph import Op
 from ..ir.op_names import block_ops, few, find_ops, nearest_ops, split_block
@@ -187,8 +187,9 @@ def _span(rect: list[int]) -> str:
 def strategy_rows(program: PlacedProgram, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
     """The strategies of ops of these kinds with the next best, for a summary: most cycles first in each block."""
     rows: list[dict[str, Any]] = []
-    for name, decided in program.decisions.get("blocks", {}).items():
-        ops = block_ops(program.blocks[BlockName(name)])
+    decisions = program.decisions.get("blocks", {})
+    for name, block in program.blocks.items():
+        decided, ops = decisions.get(name, {}), block_ops(block)
         mine = [
             {"block": name, "op": op.id, "kind": op.kind, "block_cycles": decided["cycles"], **decided["ops"][op.id]}
             for op in ops
