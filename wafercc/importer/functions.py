@@ -16,7 +16,7 @@ from ..errors import ImportFailed
 MOST_NODES = 200_000
 """Nodes of a model, its functions inlined: the largest decoder known has 12,500."""
 
-MOST_NAMES_TRIED = 50_000_000
+MOST_NAMES_TRIED = 20_000_000
 """Names that the inliner would look up: the calls of each function, squared, times its nodes."""
 
 Key = tuple[str, str]
