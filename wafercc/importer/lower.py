@@ -23,6 +23,7 @@ from .position_table import known_positions
 from .registry import LOWERINGS
 from .sort import sorted_nodes
 from .states import find_states
+from .widths import known_widths
 
 MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError)
 """What a lowering function may run into when a node's attributes and operands contradict the ONNX standard."""
@@ -39,7 +40,7 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     """
     check_coverage(model.nodes, model.source.file)
     states = find_states(model)
-    bound = bind(model.inputs, states, binding, known_positions(model))
+    bound = bind(model.inputs, states, binding, known_positions(model), known_widths(model, states))
     cx = Context({state.input: state.written for state in states})
     for spec in model.inputs:
         type_ = TensorType(spec.dtype, bound.shapes[spec.name])
