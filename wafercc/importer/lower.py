@@ -21,6 +21,7 @@ from .model import Binding, Imported
 from .nodes import Branch, Model, Node
 from .position_table import known_positions
 from .registry import LOWERINGS
+from .resident import keep_in_place
 from .sort import sorted_nodes
 from .states import find_states
 from .widths import known_widths
@@ -58,7 +59,7 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     inputs = tuple(ValueName(spec.name) for spec in model.inputs)
     outputs = _outputs(model, cx, inputs)
     held = {ValueName(s.input): ValueName(s.output) for s in states}
-    graph = replace(_graph(model, cx, inputs, outputs), states=held, past_max=bound.past_max)
+    graph = keep_in_place(replace(_graph(model, cx, inputs, outputs), states=held, past_max=bound.past_max))
     weights = Weights({name: cx.sources[name] for name in graph.weights})
     return Imported(graph, weights, bound.assumptions, model.source)
 
