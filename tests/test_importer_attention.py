@@ -1,4 +1,4 @@
-"""Attention operators of com.microsoft mean what onnxruntime computes, in all their forms of masks, caches, positions."""
+"""Attention operators of com.microsoft mean what onnxruntime computes: all forms of masks, caches and positions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from importer_models import BOOL, F32, I64, Array, model, run_graph, run_onnxruntime, saved
 from onnx import ModelProto, TensorProto, helper
 
+import wafercc
 from wafercc.errors import ImportFailed
 from wafercc.importer import Binding, Imported, import_model
 
@@ -217,3 +218,36 @@ def test_multi_head_attention(tmp_path: Path) -> None:
     past = {name: draw(2, HEADS, 4, WIDTH) for name in ("past_k", "past_v")}
     multi(tmp_path, own | past, 3, unidirectional=1)
     multi(tmp_path, own | past | {"added": draw(1, 1, 3, 7)}, 3)
+
+
+# --- on a mesh
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize(
+    ("ends", "new", "past", "attrs", "target"),
+    [
+        ([9, 4], 1, 12, {"do_rotary": 1, "local_window_size": 5}, "mesh:4x4"),
+        ([9], 3, 16, {"smooth_softmax": 1}, "mesh:5x3"),
+        ([9], 1, 8, {"local_window_size": 4, "sliding_window_cache": 1, "do_rotary": 1}, "mesh:8x8"),
+    ],
+    ids=["batch-with-room", "smooth-with-room", "sliding"],
+)
+def test_a_cache_with_room_on_a_mesh(
+    ends: list[int], new: int, past: int, attrs: dict[str, Any], target: str, tmp_path: Path
+) -> None:
+    inputs = grouped_inputs(ends, new, past) | {"lengths": np.array(ends, np.int32) - 1}
+    sink = {"sink": draw(HEADS)} if "smooth_softmax" not in attrs else {}
+    stored = {"total": np.array(max(ends), np.int32), **tables(), **sink}
+    attrs = {"num_heads": HEADS, "kv_num_heads": KV_HEADS, **attrs}
+    proto = node_model("GroupQueryAttention", GROUPED, inputs, stored, 3, **attrs)
+    program = wafercc.compile(saved(proto, tmp_path), target=target, inputs_like=inputs)
+    program.verify()
+    got = program.run(inputs)
+    held = np.array([resident(e, past, 4) if "sliding_window_cache" in attrs else e for e in ends])
+    slots = np.arange(past) < held[:, None]
+    for name, want in run_onnxruntime(proto, inputs).items():
+        have = got.outputs[name]
+        if name != "y0":
+            have, want = (np.swapaxes(x, 1, 2)[slots] for x in (have, want))
+        np.testing.assert_allclose(have, want, rtol=2e-5, atol=2e-5, err_msg=name)
