@@ -103,6 +103,11 @@ class Context:
         """
         array = self.array(value)
         if array is None:
+            if value.name in self._tensors and self._tensors[value.name].load is None:
+                raise node.fail(
+                    f"{what} is the tensor {value.name}, whose external data is absent",
+                    hint="weights may be absent, shapes may not: save the model with its small tensors inside",
+                )
             raise node.fail(
                 f"{what} depends on the model's data, not on shapes alone",
                 hint="wafercc needs all shapes when it compiles: bind the dimensions to numbers with --shape",
