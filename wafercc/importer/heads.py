@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..ir.dims import Dim, Undecided
+from ..ir.dims import Affine, Dim, Undecided
 from ..ir.dtypes import DType
 from .content import Ramp, Value, known_dim
 from .context import Context
@@ -43,6 +43,17 @@ def appended(node: Node, cx: Context, past: Value, new: Value, output: int, axis
 
 Place = Dim | Value
 """A position, or a length: the same for all sequences, or an i64 [batch]."""
+
+
+def known_number(cx: Context, value: Value) -> Dim | None:
+    """The one number that a value holds everywhere, if it is known while importing."""
+    array = cx.array(value)
+    if array is None or array.size == 0:
+        return None
+    first = array.flat[0]
+    if any(other != first for other in array.flat):
+        return None
+    return first if isinstance(first, Affine) else int(first)
 
 
 def counted(cx: Context, axis: int, extent: Dim, start: Dim = 0, rank: int = 4) -> Value:

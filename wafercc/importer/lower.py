@@ -14,6 +14,7 @@ from ..ir.graph import Graph, Op, OpId, TensorType, ValueName
 from ..ir.weights import Weights
 from . import (
     ops_attention,
+    ops_cache,
     ops_elementwise,
     ops_grouped,
     ops_linear,
@@ -41,7 +42,17 @@ MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, Attribu
 
 # Importing these files fills the registry.
 FAMILIES = (
-    *(ops_attention, ops_elementwise, ops_grouped, ops_linear, ops_lookup, ops_multihead, ops_norm, ops_reduce),
+    *(
+        ops_attention,
+        ops_cache,
+        ops_elementwise,
+        ops_grouped,
+        ops_linear,
+        ops_lookup,
+        ops_multihead,
+        ops_norm,
+        ops_reduce,
+    ),
     *(ops_rotary, ops_scatter, ops_shape),
 )
 

@@ -12,11 +12,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..ir.dims import Affine, Dim, Undecided
+from ..ir.dims import Dim, Undecided
 from ..ir.dtypes import DType
 from .content import Value, greatest, known_dim, number
 from .context import PAST_HINT, Context
-from .heads import Place, appended, before, causal_rules, combined, counted, fitted, join_heads, split_heads
+from .heads import (
+    Place,
+    appended,
+    before,
+    causal_rules,
+    combined,
+    counted,
+    fitted,
+    join_heads,
+    known_number,
+    split_heads,
+)
 from .nodes import Node
 from .ops_elementwise import convert
 from .ops_rotary import rows_from, rows_of, turned
@@ -128,17 +139,6 @@ def _tokens(node: Node, cx: Context, q: Value) -> Tokens:
     else:
         start = _at_least_0(node, end - new)
     return Tokens(new, start, end, total)
-
-
-def known_number(cx: Context, value: Value) -> Dim | None:
-    """The one number that a value holds everywhere, if it is known while importing."""
-    array = cx.array(value)
-    if array is None or array.size == 0:
-        return None
-    first = array.flat[0]
-    if any(other != first for other in array.flat):
-        return None
-    return first if isinstance(first, Affine) else int(first)
 
 
 def _at_least_0(node: Node, dim: Dim) -> Dim:

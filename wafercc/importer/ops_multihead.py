@@ -13,10 +13,21 @@ from ..ir.dims import Dim
 from ..ir.dtypes import DType
 from .content import Value, known_dim, number
 from .context import Context
-from .heads import Place, appended, before, causal_rules, combined, counted, fitted, join_heads, placed, split_heads
+from .heads import (
+    Place,
+    appended,
+    before,
+    causal_rules,
+    combined,
+    counted,
+    fitted,
+    join_heads,
+    known_number,
+    placed,
+    split_heads,
+)
 from .nodes import Node
 from .ops_elementwise import convert, like
-from .ops_grouped import known_number
 from .ops_linear import matmul
 from .ops_shape import reshaped, sliced
 from .registry import MICROSOFT, lowers

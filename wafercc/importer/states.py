@@ -22,11 +22,13 @@ class State:
     axis: int
 
 
-# Attention ops: positions of past inputs and of the present outputs that continue them. All grow along axis 2.
+# Attention ops: positions of past inputs, of the present outputs that continue them, and the axis that grows.
 _PASTS = {
-    ("", "Attention"): ((4, 1), (5, 2)),
-    (MICROSOFT, "GroupQueryAttention"): ((3, 1), (4, 2)),
-    (MICROSOFT, "MultiHeadAttention"): ((6, 1), (7, 2)),
+    ("", "Attention"): ((4, 1, 2), (5, 2, 2)),
+    (MICROSOFT, "Attention"): ((4, 1, 3),),
+    (MICROSOFT, "DecoderMaskedMultiHeadAttention"): ((5, 1, 2), (6, 2, 2)),
+    (MICROSOFT, "GroupQueryAttention"): ((3, 1, 2), (4, 2, 2)),
+    (MICROSOFT, "MultiHeadAttention"): ((6, 1, 2), (7, 2, 2)),
 }
 _RENAMES = (
     ("past_key_values", "present_key_values"),
@@ -67,11 +69,11 @@ def _extensions(node: Node) -> list[tuple[str, str, int]]:
         past, written = node.inputs[0], node.outputs[0]
         return [(past, written, node.int_attr("axis", 1))] if past and written else []
     found = []
-    for position, output in _PASTS.get((node.domain, node.op_type), ()):
+    for position, output, axis in _PASTS.get((node.domain, node.op_type), ()):
         if node.has(position) and node.wants(output):
             past, written = node.inputs[position], node.outputs[output]
             assert past is not None and written is not None
-            found.append((past, written, 2))
+            found.append((past, written, axis))
     return found
 
 
