@@ -1,4 +1,4 @@
-"""Ops that tools fuse (projected attention, norms with sums and statistics, scaled products) mean what onnxruntime has."""
+"""Ops that tools fuse (projected attention, norms with sums, scaled products) mean what onnxruntime computes."""
 
 from __future__ import annotations
 
