@@ -29,6 +29,10 @@ def matmul(cx: Context, a: Value, b: Value) -> Value:
 
 
 @lowers("Gemm")
+def gemm_node(node: Node, cx: Context) -> Value:
+    return gemm(node, cx)
+
+
 def gemm(node: Node, cx: Context) -> Value:
     """alpha * a @ b + beta * c."""
     a, b, c = cx.input(node, 0), cx.input(node, 1), cx.optional(node, 2)

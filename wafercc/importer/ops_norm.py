@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ir.dtypes import DType
+from ..ir.graph import Attr
 from .content import Value, number, product
 from .context import Context
 from .heads import counted
@@ -25,15 +26,19 @@ def layer_normalization(node: Node, cx: Context) -> Sequence[Value | None]:
 
 @lowers("RMSNormalization", "SimplifiedLayerNormalization")
 def rms_normalization(node: Node, cx: Context) -> Sequence[Value | None]:
+    return _rms_normalised(node, cx)
+
+
+@lowers("SimplifiedLayerNormalization", domain=MICROSOFT)
+def simplified(node: Node, cx: Context) -> Sequence[Value | None]:
+    return _rms_normalised(node, cx)
+
+
+def _rms_normalised(node: Node, cx: Context) -> Sequence[Value | None]:
     """The inverse of the root mean square is its further output."""
     x, axis = cx.input(node, 0), _axis(node, cx)
     result = _normalised(node, cx, "rms_norm", [cx.optional(node, 1)], axis)
     return [result, *_statistics(node, cx, x, axis, 0, centred=False)[1:]]
-
-
-@lowers("SimplifiedLayerNormalization", domain=MICROSOFT)
-def simplified(node: Node, cx: Context) -> Value | Sequence[Value | None]:
-    return rms_normalization(node, cx)
 
 
 def _axis(node: Node, cx: Context) -> int:
@@ -60,7 +65,7 @@ def _statistics(node: Node, cx: Context, x: Value, axis: int, first: int, centre
     """Mean and inverse deviation in f32, each if the node names it: the mean as output ``first``, then the other."""
     mean: Value | None = None
     inverse: Value | None = None
-    attrs = {"axes": tuple(range(axis, x.rank)), "keep": True}
+    attrs: dict[str, Attr] = {"axes": tuple(range(axis, x.rank)), "keep": True}
     wide = convert(cx, x, DType.F32) if node.wants(first + 1) or (first and node.wants(first)) else x
     if centred and (node.wants(first) or node.wants(first + 1)):
         mean = cx.emit("reduce_mean", [wide], attrs)
