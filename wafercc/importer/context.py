@@ -43,6 +43,7 @@ class Context:
         self.types: dict[ValueName, TensorType] = {}
         self.sources: dict[ValueName, WeightSource] = {}
         self.joined: dict[str, list[Value]] = {}
+        self.ragged: set[ValueName] = set()
         self.node: Node | None = None
         self._made: dict[object, Value] = {}
         self._tensors: dict[ValueName, Tensor] = {}
@@ -217,6 +218,8 @@ class Context:
     def _append(self, op: Op, result: TensorType) -> Value:
         self.ops.append(op)
         self.types[op.outputs[0]] = result
+        if op.kind == "nonzero" or (self.ragged.intersection(op.operands) and not op.kind.startswith("scatter")):
+            self.ragged.update(op.outputs)
         return Value(result, name=op.outputs[0])
 
     def _content(self, value: Value, among: Iterable[Value]) -> Value:

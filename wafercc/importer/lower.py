@@ -24,6 +24,7 @@ from . import (
     ops_reduce,
     ops_rotary,
     ops_scatter,
+    ops_select,
     ops_shape,
 )
 from .bind import bind
@@ -42,18 +43,19 @@ MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, Attribu
 
 # Importing these files fills the registry.
 FAMILIES = (
-    *(
-        ops_attention,
-        ops_cache,
-        ops_elementwise,
-        ops_grouped,
-        ops_linear,
-        ops_lookup,
-        ops_multihead,
-        ops_norm,
-        ops_reduce,
-    ),
-    *(ops_rotary, ops_scatter, ops_shape),
+    ops_attention,
+    ops_cache,
+    ops_elementwise,
+    ops_grouped,
+    ops_linear,
+    ops_lookup,
+    ops_multihead,
+    ops_norm,
+    ops_reduce,
+    ops_rotary,
+    ops_scatter,
+    ops_select,
+    ops_shape,
 )
 
 
