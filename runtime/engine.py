@@ -179,9 +179,9 @@ class Run:
                 if key not in resident:
                     resident.add(key)
                     state.memory.weights_bytes += tile_bytes_of(shape, block.values[name])
-            for present in block.states.values():
-                shape = tile_shape(block.values[present], block.mesh, self.n_past)
-                state.memory.state_bytes += tile_bytes_of(shape, block.values[present])
+            for pair in block.states.items():
+                tiles = ((tile_shape(block.values[name], block.mesh, self.n_past), block.values[name]) for name in pair)
+                state.memory.state_bytes += max(tile_bytes_of(shape, tiled) for shape, tiled in tiles)
 
     def _state_io(self, loading: bool) -> int:
         """Load the caches, or read them back, on a fabric that is otherwise idle; the cycles that takes."""

@@ -4,6 +4,7 @@
     s = tanh(s' / cap) * cap | s' + mask | where(mask, s', low) | s' * scale      in any order that ends at
     s' = matmul(q * scale, transpose(k) * scale)
 
+maybe with a sink, which is one more score in each row (see `sink_form`),
 with casts to f32 and back in half precision, with k and v repeated for grouped heads (then the op reads the
 unrepeated ones), and with a guard around it that sets rows without any key to 0. k comes from anywhere: a cache, a
 concat, a projection.
@@ -25,6 +26,7 @@ from .draft import Draft, rewrite
 from .mask_form import is_low, negated, sees, sees_nothing
 from .match import is_number, scaled, uncast
 from .simplify import permutation
+from .sink_form import all_but_last, with_sink
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,17 @@ def _rule(draft: Draft, op: Op) -> ValueName | None:
     if op.kind != "matmul" or len(draft.shape(op.outputs[0])) != 4:
         return None
     weights, v = op.operands
-    scores = _before_softmax(draft, weights)
-    found = None if scores is None else _scores(draft, scores)
+    softmax = _before_softmax(draft, weights)
+    if softmax is None:
+        return None
+    scores, sink = softmax
+    found = _scores(draft, scores)
     if found is None or found.q is None or found.k is None:
         return None
     k, v = _ungrouped(draft, found.k, v)
-    inputs = (found.q, k, v) if found.mask is None else (found.q, k, v, found.mask)
+    inputs: tuple[ValueName | None, ...] = (found.q, k, v)
+    if found.mask is not None or sink is not None:
+        inputs = (*inputs, found.mask, sink) if sink is not None else (*inputs, found.mask)
     attrs: dict[str, Attr] = {"scale": found.scale, "softcap": found.softcap}
     return draft.emit("attention", *inputs, **attrs) if draft.infer("attention", inputs, attrs) else None
 
@@ -68,9 +75,12 @@ class _Scores:
     softcap: float = 0.0
 
 
-def _before_softmax(draft: Draft, weights: ValueName) -> ValueName | None:
-    """The scores where a value is their softmax over the last axis, possibly with NaN replaced by 0."""
+def _before_softmax(draft: Draft, weights: ValueName) -> tuple[ValueName, ValueName | None] | None:
+    """The scores where a value is their softmax over the last axis, possibly with NaN replaced by 0; and a sink."""
     weights = uncast(draft, weights)
+    whole = all_but_last(draft, weights)
+    if whole is not None:
+        weights = whole
     guard = draft.made_by(weights, "where")
     if guard is not None:
         condition, zero, weights = guard.operands
@@ -81,7 +91,8 @@ def _before_softmax(draft: Draft, weights: ValueName) -> ValueName | None:
     softmax = draft.made_by(weights, "softmax")
     if softmax is None or softmax.attrs["axis"] != len(draft.shape(weights)) - 1:
         return None
-    return uncast(draft, softmax.operands[0])
+    rows = uncast(draft, softmax.operands[0])
+    return (rows, None) if whole is None else with_sink(draft, rows)
 
 
 def _scores(draft: Draft, value: ValueName) -> _Scores | None:
@@ -154,9 +165,9 @@ def _ungrouped(draft: Draft, k: ValueName, v: ValueName) -> tuple[ValueName, Val
 
 def _regrouped(draft: Draft, op: Op) -> ValueName | None:
     """Attention, fused before or exported so, that reads repeated heads."""
-    q, k, v, *mask = op.operands
+    (q, k, v), more = op.operands[:3], op.inputs[3:]
     k0, v0 = _ungrouped(draft, k, v)
-    return None if k0 == k else draft.emit("attention", q, k0, v0, *mask, **op.attrs)
+    return None if k0 == k else draft.emit("attention", q, k0, v0, *more, **op.attrs)
 
 
 def _unrepeated(draft: Draft, value: ValueName) -> ValueName | None:
@@ -185,9 +196,11 @@ def _guarded(draft: Draft, op: Op) -> ValueName | None:
     """where(the row sees nothing, 0, attention) is what attention gives anyway."""
     condition, zero, value = op.operands
     attention = draft.made_by(value, "attention")
-    if attention is None or len(attention.operands) != 4 or not is_number(draft, zero, 0):
+    if attention is None or len(attention.inputs) < 4 or not is_number(draft, zero, 0):
         return None
-    mask = attention.operands[3]
+    mask = attention.inputs[3]
+    if mask is None:
+        return None
     return value if sees_nothing(draft, condition) == mask and draft.types[mask].dtype is DType.BOOL else None
 
 
@@ -200,4 +213,4 @@ def _widened(draft: Draft, op: Op) -> ValueName | None:
     narrow = [uncast(draft, v) for v in attention.operands[:3]]
     if any(draft.types[v].dtype != wanted for v in narrow):
         return None
-    return draft.emit("attention", *narrow, *attention.operands[3:], **attention.attrs)
+    return draft.emit("attention", *narrow, *attention.inputs[3:], **attention.attrs)

@@ -14,11 +14,15 @@ from ..ir.graph import Graph, Op, OpId, TensorType, ValueName
 from ..ir.weights import Weights
 from . import (
     ops_attention,
+    ops_cache,
     ops_elementwise,
+    ops_grouped,
     ops_linear,
     ops_lookup,
+    ops_multihead,
     ops_norm,
     ops_reduce,
+    ops_rotary,
     ops_scatter,
     ops_select,
     ops_shape,
@@ -42,11 +46,15 @@ MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, Attribu
 # Importing these files fills the registry.
 FAMILIES = (
     ops_attention,
+    ops_cache,
     ops_elementwise,
+    ops_grouped,
     ops_linear,
     ops_lookup,
+    ops_multihead,
     ops_norm,
     ops_reduce,
+    ops_rotary,
     ops_scatter,
     ops_select,
     ops_shape,
