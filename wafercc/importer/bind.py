@@ -23,6 +23,8 @@ DEFAULT_TOKENS = 64
 DEFAULT_CONTEXT = 512
 MOST = 1 << 20  # tokens or sequences: more than any machine holds, and their square is still counted exactly
 
+_FLAGS = {Role.BATCH: "--batch", Role.NEW: "--new-tokens"}
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -136,8 +138,8 @@ class _Table:
         for symbol, role in self.roles.items():
             if symbol in self.values:
                 self.by_role.setdefault(role, self.values[symbol])
-        self._wish(Role.BATCH, binding.batch, "--batch")
-        self._wish(Role.NEW, binding.new_tokens, "--new-tokens")
+        self._wish(Role.BATCH, binding.batch)
+        self._wish(Role.NEW, binding.new_tokens)
         self._derive()
         self._default(Role.BATCH, 1)
         past_max = self._settle_lengths(binding)
@@ -149,7 +151,8 @@ class _Table:
                 self._settle_symbol(spec, axis, dim)
         return past_max
 
-    def _wish(self, role: Role, wish: int | None, flag: str) -> None:
+    def _wish(self, role: Role, wish: int | None) -> None:
+        flag = _FLAGS[role]
         if wish is None:
             return
         if wish < 1:
@@ -240,8 +243,7 @@ class _Table:
         self.by_role[role] = value
         symbols = [symbol for symbol, r in self.roles.items() if r is role]
         if symbols:
-            first = next((s, a) for s, a, symbol in self._slots() if symbol == symbols[0])
-            shown = f"--dim {symbols[0]}=N" if "[" not in symbols[0] else f"--shape {first[0].name}=..."
+            shown = f"--dim {symbols[0]}=N" if "[" not in symbols[0] else f"{_FLAGS[role]} N"
             self.assumptions.append(Assumption(f"{role} = {value}", shown))
 
     def _settle_symbol(self, spec: InputSpec, axis: int, symbol: str) -> None:
