@@ -23,18 +23,20 @@ def _blocks(call: Call) -> tuple[int, ...]:
     return (*(0,) * call.axes, *(b for b in value if isinstance(b, int)))
 
 
-def _data(operand: Operand | None) -> Array | None:
-    return None if operand is None else operand.data
+def _scales(call: Call, first: int, rank: int) -> tuple[Array, Array | None]:
+    """Scales, and the zero points behind them; a scalar gets as many dimensions as what it scales."""
+    zero = call.optional(first + 1)
+    return call.operand(first).raised(rank), None if zero is None else zero.raised(rank)
 
 
 def quantize(call: Call) -> tuple[Array, ...]:
-    x, scale, to = call.operand(0), call.operand(1), call.op.attr("to")
-    return (call.give(quantized(x.data, scale.data, _data(call.optional(2)), _blocks(call), DType(str(to)))),)
+    x, to = call.operand(0), DType(str(call.op.attr("to")))
+    return (call.give(quantized(x.data, *_scales(call, 1, x.rank), _blocks(call), to)),)
 
 
 def dequantize(call: Call) -> tuple[Array, ...]:
-    x, scale = call.operand(0), call.operand(1)
-    return (call.give(dequantized(x.data, scale.data, _data(call.optional(2)), _blocks(call))),)
+    x = call.operand(0)
+    return (call.give(dequantized(x.data, *_scales(call, 1, x.rank), _blocks(call))),)
 
 
 def round_blocks(call: Call) -> tuple[Array, ...]:
@@ -58,10 +60,10 @@ def matmul_quant(call: Call) -> tuple[Array, ...]:
     """Products of the tiles of a with those of b, dequantised; padding of the contracted dimension counts as zero."""
     if call.phase is Phase.FINISH:
         return (call.give(call.partials[0].data),)
-    a, b, scale = call.operand(0), call.operand(1), call.operand(2)
+    a, b = call.operand(0), call.operand(1)
     rank = max(a.rank, b.rank)
     left = widened(a.masked((a.rank - 1,), 0).raised(rank))
-    numbers = dequantized(b.data, scale.data, _data(call.optional(3)), _blocks(call))
+    numbers = dequantized(b.data, *_scales(call, 2, b.rank), _blocks(call))
     right = Operand(numbers, b.tiled, b.mesh, b.n_past).masked((b.rank - 2,), 0).raised(rank)
     return (call.give(np.matmul(left, right)),)
 
@@ -79,6 +81,8 @@ def embedding_quant(call: Call) -> tuple[Array, ...]:
 
 def _scales_of(call: Call, scale: Operand, table: Operand, ids: Operand) -> Array:
     """The scales of the rows that ids name: one for all rows, or each row's own, which lies where the row lies."""
+    if not scale.rank:
+        return scale.raised(len(ids.tile) + 1)
     if scale.extent(0) == 1 and table.extent(0) != 1:
         return scale.data.reshape(*scale.data.shape[: call.axes], *(1,) * len(ids.tile), scale.tile[1])
     return rows_of(call, scale, ids)[0]

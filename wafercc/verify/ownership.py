@@ -129,6 +129,8 @@ def cut_alike(a: Tiled, i: int, b: Tiled, j: int, mesh: Mesh) -> bool:
 
 def scaled_alike(numbers: Tiled, scale: Tiled, blocks: tuple[int, ...], mesh: Mesh) -> bool:
     """Whether every PE that holds a number holds the scale of its block, in each dimension."""
+    if not scale.type.rank:
+        return True
     if not numbers.type.rank == scale.type.rank == len(blocks):
         return False
     rows = zip(numbers.type.shape, numbers.layout.splits, scale.type.shape, scale.layout.splits, blocks, strict=True)

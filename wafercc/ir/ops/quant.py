@@ -1,8 +1,8 @@
 """Ops on quantised numbers: q stands for (q - zero) * scale.
 
 ``blocks`` says, for each dimension of what is quantised, how many of its elements share a scale: 0 is all of them, 1
-each its own. Scales, and zero points, have as many dimensions; each is 1, or one for every block. So one tensor, one
-channel and block-wise quantisation are one form, and a block is a granule that no layout cuts.
+each its own. Scales, and zero points, have as many dimensions, each 1 or one for every block; a scalar serves all. So
+quantisation by tensor, by channel and by block are one form, and a block is a granule that no layout cuts.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ def check_scaled(op: Op, what: TensorType, scale: TensorType, zero: TensorType |
         raise bad(op, f"cannot cut {what} into blocks {blocks}: a dimension grows")
     wanted = tuple(counted(d, b) for d, b in zip(what.shape, blocks, strict=True))
     for given in (scale, *(() if zero is None else (zero,))):
+        if not given.rank:
+            continue
         if given.rank != what.rank or any(g not in (1, w) for g, w in zip(given.shape, wanted, strict=True)):
             raise bad(op, f"has scales or zero points {given} for {what} in blocks {blocks}")
     demand(op, "scale", scale, FLOATS | {DType.F8E8M0})
@@ -78,6 +80,8 @@ def check_scaled(op: Op, what: TensorType, scale: TensorType, zero: TensorType |
 
 def per_element(values: Array, blocks: Sequence[int], shape: Sequence[int]) -> Array:
     """Scales or zero points brought to what they scale: each repeated over its block, so that it broadcasts."""
+    if not values.ndim:
+        return values
     for axis, (block, extent) in enumerate(zip(blocks, shape, strict=True)):
         if block > 1 and values.shape[axis] > 1:
             values = np.repeat(values, block, axis=axis)
@@ -99,6 +103,8 @@ def dequantized(q: Array, scale: Array, zero: Array | None, blocks: Sequence[int
 
 def block_access(shape: Sequence[Dim], names: Sequence[str], blocks: Sequence[int], dims: Sequence[Dim]) -> Access:
     """How scales follow the loops of what they scale, whose dimensions are ``dims``."""
+    if not shape:
+        return ()
     return tuple(
         WHOLE if s == 1 or b == 0 or counted(d, b) == 1 else Index(name)
         for s, name, b, d in zip(shape, names, blocks, dims, strict=True)
@@ -157,7 +163,7 @@ def quantized(x: Array, scale: Array, zero: Array | None, blocks: Sequence[int],
 
 
 def _largest(to: DType) -> float:
-    return float(ml_dtypes.finfo(to.numpy).max)
+    return float(ml_dtypes.finfo(to.numpy).max)  # type: ignore[no-untyped-call]
 
 
 def _range(to: DType) -> tuple[int, int]:
@@ -167,7 +173,7 @@ def _range(to: DType) -> tuple[int, int]:
 
 
 def _scaled_op_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> Loops:
-    x, scale = present(types[:2])
+    (x,) = present(types[:1])
     loops, access, names = _scaled_loops(op, x)
     blocks = blocks_attr(op, x.rank)
     ins = tuple(None if t is None else block_access(t.shape, names, blocks, x.shape) for t in types[1:])
@@ -216,7 +222,7 @@ def rounded_blocks(x: Numbers, block: int) -> Numbers:
     groups = np.pad(x, fill).reshape(*x.shape[:-1], -1, block)
     top = np.abs(groups).max(axis=-1, keepdims=True, initial=0)
     inverse = np.where(top > 0, kind(127) / top, kind(0))
-    found = np.rint(groups * inverse) * (top * kind(1 / 127))
+    found: Numbers = np.rint(groups * inverse) * (top * kind(1 / 127))
     return found.reshape(*x.shape[:-1], -1)[..., :extent]
 
 

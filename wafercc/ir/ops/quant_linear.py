@@ -52,7 +52,8 @@ def less(x: Array, zero: Array | None) -> NDArray[np.float64]:
 
 def whole_product(a: NDArray[np.float64], b: NDArray[np.float64]) -> Array:
     """The product of integers held as f64, which is exact below 2**53, as i32."""
-    return np.matmul(a, b).astype(np.int64).astype(np.int32)
+    found: NDArray[np.int32] = np.matmul(a, b).astype(np.int64).astype(np.int32)
+    return found
 
 
 def _matmul_names(a: TensorType, out: TensorType) -> list[str]:
@@ -118,15 +119,13 @@ def _matmul_quant_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> L
     loops += [Loop("m", a.shape[-2]), n, k]
     left = (*aligned(a.shape[:-2], names, batch), Index("m"), k_index)
     right = (*aligned(b.shape[:-2], names, batch), k_index, n_index)
-    scales = [
-        None
-        if t is None
-        else (
-            *aligned(t.shape[:-2], names, batch),
-            *block_access(t.shape[-2:], ("k", "n"), blocks[-2:], b.shape[-2:]),
-        )
-        for t in types[2:]
-    ]
+    scales: list[Access | None] = []
+    for t in types[2:]:
+        if t is None or not t.rank:
+            scales.append(None if t is None else ())
+            continue
+        last = block_access(t.shape[-2:], ("k", "n"), blocks[-2:], b.shape[-2:])
+        scales.append((*aligned(t.shape[:-2], names, batch), *last))
     out = (*plain(names), Index("m"), n_index)
     return Loops(tuple(loops), (left, right, *scales), (out,), wide_sums(outs[0], out))
 
@@ -156,8 +155,8 @@ def _embedding_quant(op: Op, arrays: Sequence[Array | None], n_past: int) -> tup
 
 def _rows(op: Op, x: Array, ids: Array, count: int) -> Array:
     """The rows of a table, or of its scales, where all rows may share one."""
-    if x.shape[0] == 1 and count != 1:
-        return x.reshape(*(1,) * ids.ndim, x.shape[1])
+    if not x.ndim or (x.shape[0] == 1 and count != 1):
+        return x.reshape(*(1,) * ids.ndim, *x.shape[1:]) if x.ndim else x
     return taken(op, x, ids, 0)
 
 
