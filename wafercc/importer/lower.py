@@ -12,7 +12,18 @@ from ..errors import ImportFailed
 from ..ir.dims import Undecided
 from ..ir.graph import Graph, Op, OpId, TensorType, ValueName
 from ..ir.weights import Weights
-from . import ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_scatter, ops_shape
+from . import (
+    ops_attention,
+    ops_elementwise,
+    ops_linear,
+    ops_lookup,
+    ops_nbits,
+    ops_norm,
+    ops_quant,
+    ops_reduce,
+    ops_scatter,
+    ops_shape,
+)
 from .bind import bind
 from .content import Value
 from .context import PAST_HINT, Context
@@ -28,7 +39,10 @@ MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, Attribu
 """What a lowering function may run into when a node's attributes and operands contradict the ONNX standard."""
 
 # Importing these files fills the registry.
-FAMILIES = (ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_scatter, ops_shape)
+FAMILIES = (
+    *(ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_nbits),
+    *(ops_norm, ops_quant, ops_reduce, ops_scatter, ops_shape),
+)
 
 
 def lower_model(model: Model, binding: Binding) -> Imported:
@@ -41,6 +55,8 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     states = find_states(model)
     bound = bind(model.inputs, states, binding, known_positions(model))
     cx = Context({state.input: state.written for state in states})
+    cx.uses.update(name for node in model.nodes for name in node.inputs if name is not None)
+    cx.uses.update(model.outputs)
     for spec in model.inputs:
         type_ = TensorType(spec.dtype, bound.shapes[spec.name])
         cx.values[spec.name] = Value(type_, name=ValueName(spec.name))
