@@ -162,7 +162,10 @@ def _begun(model: Path, options: Options, course: Course) -> Iterator[tuple[Impo
             new_tokens=options.new_tokens,
             batch=options.batch,
         ),
+        allow_missing_weights=options.weightless,
     )
+    if options.weightless:
+        imported = imported.without_numbers()
     if course.resumed is not None:
         course.resumed.check_model(imported.source.sha256, model)
     journal = Journal(options, machine, course)

@@ -260,7 +260,7 @@ def _kept_whole(
 
 _BOUND = ("shapes", "dims", "inputs_like", "context", "new_tokens", "batch")
 _FORCED = ("meshes", "strategies")  # they reach their stages as `Steering`, and what is remembered by its inputs
-_WHOLE = ("entries", "wafers", "objective", "dtype")  # what kind of program it is to be
+_WHOLE = ("entries", "wafers", "objective", "dtype", "weightless")  # what kind of program it is to be
 
 IMPORT = Stage("import", (*_BOUND, *_WHOLE), _same_graph, print_graph, _read_graph, tried=False)
 REWRITE = Stage("rewrite", ("disabled_passes",), _same_graph, print_graph, _read_graph, tried=False)

@@ -121,7 +121,7 @@ def external(folder: Path, location: str, length: int = 16) -> Path:
 def test_missing_external_data_names_file_and_tensor(tmp_path: Path) -> None:
     assert refusal(external(tmp_path, "weights.bin")) == (
         "tensor w: its external data file weights.bin does not exist beside the model "
-        "(put the file into the model's folder)"
+        "(put the file into the model's folder, or compile with --weightless to time the model without it)"
     )
 
 

@@ -37,7 +37,7 @@ def check_external(
         raise ImportFailed(
             f"its external data file {location} does not exist beside the model",
             where=where,
-            hint="put the file into the model's folder",
+            hint="put the file into the model's folder, or compile with --weightless to time the model without it",
         )
     size = path.stat().st_size
     if offset + length > size:

@@ -22,6 +22,7 @@ from . import (
     ops_quant,
     ops_reduce,
     ops_scatter,
+    ops_select,
     ops_shape,
 )
 from .bind import bind
@@ -40,8 +41,17 @@ MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, Attribu
 
 # Importing these files fills the registry.
 FAMILIES = (
-    *(ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_nbits),
-    *(ops_norm, ops_quant, ops_reduce, ops_scatter, ops_shape),
+    ops_attention,
+    ops_elementwise,
+    ops_linear,
+    ops_lookup,
+    ops_nbits,
+    ops_norm,
+    ops_quant,
+    ops_reduce,
+    ops_scatter,
+    ops_select,
+    ops_shape,
 )
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..ir.dtypes import DType
-from ..ir.graph import TensorType
+from ..ir.graph import Attr, TensorType
 from ..ir.ops.quant import dequantized as dequantized_numbers
 from ..ir.ops.quant import quantized as quantized_numbers
 from .content import Array, Value, known_array
@@ -139,7 +139,8 @@ def dynamic_quantize_linear(node: Node, cx: Context) -> Sequence[Value]:
 
 def dynamically_quantized(cx: Context, x: Value) -> tuple[Value, Value, Value]:
     """x as u8 over the range of the whole tensor, zero included; its scale and its zero point."""
-    every, zero = {"axes": tuple(range(x.rank)), "keep": False}, like(cx, 0.0, x)
+    every: dict[str, Attr] = {"axes": tuple(range(x.rank)), "keep": False}
+    zero = like(cx, 0.0, x)
     top = cx.emit("max", [cx.emit("reduce_max", [x], every) if x.rank else x, zero])
     low = cx.emit("min", [cx.emit("reduce_min", [x], every) if x.rank else x, zero])
     width = cx.emit("div", [cx.emit("sub", [top, low]), like(cx, 255.0, x)])
