@@ -34,12 +34,12 @@ def matmul_nbits(node: Node, cx: Context) -> Value:
     q = unpacked(cx, b, bits, f"columns_{n}x{k}", (k, n), lambda codes: codes.reshape(n, -1)[:, :k].T)
     scale = _columns(node, cx, stored(cx, node, 2), n, count)
     zero, packed = _zero_points(node, cx, n, count, bits)
-    parts = Quantized(q, scale, zero, (block, 1), 0)
+    parts, rounding = Quantized(q, scale, zero, (block, 1)), 0
     if (order := _order(node, cx, k, block)) is not None:
         a, parts = _regrouped(node, cx, a, parts, order)
     elif node.int_attr("accuracy_level", 0) == 4 and packed and (bits != 2 or 32 <= block <= 128) and not node.has(4):
-        parts = Quantized(q, scale, zero, (block, 1), block)
-    result = times(cx, a, parts)
+        rounding = block
+    result = times(cx, a, parts, rounding)
     return cx.emit("add", [result, cx.input(node, 5)]) if node.has(5) else result
 
 

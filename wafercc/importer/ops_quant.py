@@ -33,9 +33,6 @@ from .quantized import (
 from .read import DTYPES
 from .registry import MICROSOFT, axis_of, lowers
 
-ROUND_BLOCK = 32
-"""Block of the 8-bit activations of onnxruntime's CPU products with weights quantised by tensor or column."""
-
 
 @lowers("DequantizeLinear")
 @lowers("DequantizeLinear", domain=MICROSOFT)
@@ -43,7 +40,7 @@ def dequantize_linear(node: Node, cx: Context) -> Value:
     parts = _parts(node, cx, stored(cx, node, 0), None)
     if parts.q.weight and parts.q.dtype.bits >= 32 and (found := _as_floats(cx, parts)) is not None:
         return _output_type(node, cx, found)
-    parts = replace(parts, round_block=_round_block(node, cx, parts))
+    parts = replace(parts, rounds=_rounds(node, cx, parts))
     return _output_type(node, cx, dequantize(cx, parts))
 
 
@@ -75,21 +72,12 @@ def _as_floats(cx: Context, parts: Quantized) -> Value | None:
     return derived(cx, "dequantized", operands, step, type_)
 
 
-def _round_block(node: Node, cx: Context, parts: Quantized) -> int:
-    """onnxruntime makes a MatMulNBits of level 4 of a product with such a weight: its activations are 8-bit, in blocks.
-
-    So it does on the CPU for whole numbers of at most 8 bits that nothing else reads, where scales lie in blocks of at
-    least 16, a power of two, along the summed dimension, or one serves a column or all.
-    """
+def _rounds(node: Node, cx: Context, parts: Quantized) -> bool:
+    """Whether onnxruntime may fuse a weight with its product: all of it is stored, and nothing else reads any of it."""
     constant = parts.q.weight and parts.scale.weight and (parts.zero is None or parts.zero.weight)
-    if not constant or parts.q.rank != 2 or not parts.q.dtype.startswith(("i", "u")) or parts.q.dtype.bits > 8:
-        return 0
-    if cx.uses.get(node.outputs[0] or "", 0) != 1:
-        return 0
-    down, across = parts.blocks
-    if across == 1 and down >= 16 and down & (down - 1) == 0:
-        return down
-    return ROUND_BLOCK if down == 0 and across in (0, 1) else 0
+    whole = parts.q.dtype.startswith(("i", "u")) and parts.q.dtype.bits <= 8
+    alone = all(cx.uses.get(name, 0) == 1 for name in (*node.inputs, *node.outputs) if name is not None)
+    return constant and whole and alone and parts.q.rank == 2
 
 
 def _output_type(node: Node, cx: Context, value: Value) -> Value:

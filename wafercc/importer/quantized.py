@@ -19,19 +19,36 @@ from .content import Array, Value
 from .context import Context
 from .nodes import Node
 
+COLUMN_BLOCK = 32
+
 
 @dataclass(frozen=True)
 class Quantized:
     """What a dequantised value is made of: (q - zero) * scale, in blocks as `ir/ops/quant.py` has them.
 
-    ``round_block``: onnxruntime computes products with this weight on 8-bit activations, in blocks of so many (0: not).
+    ``rounds``: whether onnxruntime rounds activations that meet this weight, if its blocks allow it.
     """
 
     q: Value
     scale: Value
     zero: Value | None
     blocks: tuple[int, ...]
-    round_block: int = 0
+    rounds: bool = False
+
+    @property
+    def round_block(self) -> int:
+        """In blocks of how many along the summed dimension onnxruntime's CPU product rounds activations to 8 bits; 0 is
+        not at all.
+
+        It makes a MatMulNBits of level 4 of a product with a weight of at most 8 bits if scales lie in blocks of at
+        least 16, a power of two, along the summed dimension, or if one serves a column or all: that counts as 32.
+        """
+        if not self.rounds or len(self.blocks) != 2:
+            return 0
+        down, across = self.blocks
+        if across == 1 and down >= 16 and down & (down - 1) == 0:
+            return down
+        return COLUMN_BLOCK if down == 0 and across in (0, 1) else 0
 
     @property
     def operands(self) -> list[Value | None]:
@@ -47,7 +64,8 @@ def dequantize(cx: Context, parts: Quantized) -> Value:
 
 
 def transposed_parts(cx: Context, parts: Quantized, perm: tuple[int, ...]) -> Quantized:
-    """The quantised weight of a transposed value. onnxruntime finds no product behind a transpose."""
+    """The quantised weight of a transposed value. onnxruntime moves a transpose that nothing else reads ahead of scales
+    that stand in no blocks, and then finds the product behind it."""
 
     def moved(x: Value) -> Value:
         if not x.rank:
@@ -59,7 +77,10 @@ def transposed_parts(cx: Context, parts: Quantized, perm: tuple[int, ...]) -> Qu
         return cx.emit("transpose", [x], {"perm": perm})
 
     zero = None if parts.zero is None else moved(parts.zero)
-    return Quantized(moved(parts.q), moved(parts.scale), zero, tuple(parts.blocks[axis] for axis in perm))
+    node = cx.node
+    alone = node is not None and node.op_type == "Transpose" and cx.uses.get(node.outputs[0] or "", 0) == 1
+    rounds = parts.rounds and alone and max(parts.blocks, default=0) <= 1
+    return Quantized(moved(parts.q), moved(parts.scale), zero, tuple(parts.blocks[axis] for axis in perm), rounds)
 
 
 def quantized_weight(cx: Context, value: Value) -> Quantized | None:
@@ -68,10 +89,11 @@ def quantized_weight(cx: Context, value: Value) -> Quantized | None:
     return found if found is not None and found.q.weight else None
 
 
-def times(cx: Context, a: Value, parts: Quantized) -> Value:
-    """a @ dequantised, from the quantised weight. Activations that are 8-bit already are not rounded once more."""
-    if parts.round_block and (a.name not in cx.quantized or parts.q.dtype.bits < 8):
-        a = cx.emit("round_blocks", [a], {"block": parts.round_block})
+def times(cx: Context, a: Value, parts: Quantized, block: int = 0) -> Value:
+    """a @ dequantised, from the quantised weight. ``block``: a is rounded to 8 bits first, in blocks of so many, unless
+    it and the weight are 8-bit already."""
+    if block and (a.name not in cx.quantized or parts.q.dtype.bits < 8):
+        a = cx.emit("round_blocks", [a], {"block": block})
     return cx.emit("matmul_quant", [a, *parts.operands], {"blocks": parts.blocks})
 
 
