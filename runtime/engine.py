@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import RunError
 from ..ir.block import Block, Instance, InstanceId, LocalName, RegionId
 from ..ir.graph import ValueName
-from ..ir.layout import tile_bytes, tile_shape
+from ..ir.layout import tile_shape
 from ..ir.program import Execute, PlacedProgram, Stream, StreamId, Transfer
 from ..ir.tiling import tile
 from .checks import Bound, check_inputs, check_weights
@@ -180,8 +180,8 @@ class Run:
                     resident.add(key)
                     state.memory.weights_bytes += tile_bytes_of(shape, block.values[name])
             for pair in block.states.items():
-                sizes = (tile_bytes(block.values[name], block.mesh, self.n_past) for name in pair)
-                state.memory.state_bytes += max(sizes)  # a cache and its next content share a buffer
+                tiles = ((tile_shape(block.values[name], block.mesh, self.n_past), block.values[name]) for name in pair)
+                state.memory.state_bytes += max(tile_bytes_of(shape, tiled) for shape, tiled in tiles)
 
     def _state_io(self, loading: bool) -> int:
         """Load the caches, or read them back, on a fabric that is otherwise idle; the cycles that takes."""

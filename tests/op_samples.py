@@ -278,6 +278,8 @@ def _attentions() -> list[Sample]:
         sample("attention", q, k, v, additive, scale=0.5, softcap=2.0, label="additive"),
         sample("attention", q, k, v, by_head, scale=0.25, label="by-head"),
         sample("attention", q, k, v, None, scale=1.0, n_past=5, declared=(*past, None), label="past"),
+        sample("attention", q, k, v, seen, f32(6, seed=4), scale=0.5, label="sink"),
+        sample("attention", q, k, v, None, f32(6, seed=4), scale=0.5, softcap=3.0, label="sink-capped"),
     ]
 
 

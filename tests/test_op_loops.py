@@ -164,7 +164,10 @@ def finish(one: Sample, owed: tuple[Array, ...], extent: int) -> Array:
         case "softmax":
             return np.exp(x - owed[0]) / owed[1]
         case "attention":
-            return owed[2] / np.where(owed[1] == 0, 1, owed[1])
+            top, total, weighted = owed
+            if len(one.arrays) > 4 and one.arrays[4] is not None:
+                total = total + np.exp(np.asarray(one.arrays[4])[:, None, None] - np.where(np.isneginf(top), 0, top))
+            return weighted / np.where(total == 0, 1, total)
     mean = owed[0] / extent if one.op.kind == "layer_norm" else 0
     y = (x - mean) / np.sqrt(owed[-1] / extent - np.square(mean) + one.op.attrs["epsilon"])
     weight, bias = (*one.arrays[1:], None, None)[:2]

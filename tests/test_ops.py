@@ -125,6 +125,7 @@ def test_rope_turns_each_pair_by_its_angle(name: str, pairs: bool) -> None:
 def test_attention_is_a_softmax_over_what_each_row_sees(one: Sample) -> None:
     q, k, v = (np.asarray(a, np.float64) for a in one.arrays[:3])
     mask = one.arrays[3] if len(one.arrays) > 3 else None
+    sink = one.arrays[4] if len(one.arrays) > 4 else None
     scale, cap = float(one.op.attrs["scale"]), float(one.op.attrs.get("softcap", 0.0))  # type: ignore[arg-type]
     group = q.shape[1] // k.shape[1]
     expected = np.zeros((*q.shape[:3], v.shape[3]))
@@ -135,11 +136,13 @@ def test_attention_is_a_softmax_over_what_each_row_sees(one: Sample) -> None:
             row = np.broadcast_to(mask, (*q.shape[:3], k.shape[2]))[b, h, s]
             added = np.where(row, 0.0, -math.inf) if mask.dtype == np.bool_ else row
             scores = [x + m for x, m in zip(scores, added, strict=True)]
-        weights = [0.0 if x == -math.inf else math.exp(x - max(scores)) for x in scores]
+        top = max(scores)
+        weights = [0.0 if x == -math.inf else math.exp(x - top) for x in scores]
+        sunk = math.exp(float(sink[h]) - (0.0 if top == -math.inf else top)) if sink is not None else 0.0
         for t, weight in enumerate(weights):
-            expected[b, h, s] += weight / (sum(weights) or 1.0) * v[b, h // group, t]
+            expected[b, h, s] += weight / (sum(weights) + sunk or 1.0) * v[b, h // group, t]
     np.testing.assert_allclose(evaluate(one), expected, rtol=1e-5, atol=1e-6)
-    if one.name.endswith("blind-row"):
+    if one.name.endswith(("blind-row", "sink")):
         assert not evaluate(one)[:, :, 0].any()
 
 

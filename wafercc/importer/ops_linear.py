@@ -32,6 +32,10 @@ def matmul(cx: Context, a: Value, b: Value, plain: bool = True) -> Value:
 
 
 @lowers("Gemm")
+def gemm_node(node: Node, cx: Context) -> Value:
+    return gemm(node, cx)
+
+
 def gemm(node: Node, cx: Context) -> Value:
     """alpha * a @ b + beta * c."""
     a, b, c = cx.input(node, 0), cx.input(node, 1), cx.optional(node, 2)
@@ -47,14 +51,37 @@ def _scaled(cx: Context, x: Value, factor: float) -> Value:
     return x if factor == 1 else cx.emit("mul", [x, like(cx, factor, x)])
 
 
-@lowers("FusedMatMul", domain=MICROSOFT)
+@lowers("FusedGemm", domain=MICROSOFT)
+def fused_gemm(node: Node, cx: Context) -> Value:
+    """A Gemm and one of the activations that onnxruntime fuses into it."""
+    x = gemm(node, cx)
+    alpha = node.float_attr("activation_alpha", 0.01)
+    match node.str_attr("activation", ""):
+        case "Relu":
+            return cx.emit("relu", [x])
+        case "Sigmoid" | "Tanh" as kind:
+            return cx.emit(kind.lower(), [x])
+        case "LeakyRelu":
+            low = cx.emit("mul", [x, like(cx, alpha, x)])
+            return cx.emit("where", [cx.emit("gt", [x, like(cx, 0.0, x)]), x, low])
+        case other:
+            raise node.fail(f"has the activation {other!r}, which is not supported")
+
+
+@lowers("FusedMatMul", "TransposeMatMul", domain=MICROSOFT)
 def fused_matmul(node: Node, cx: Context) -> Value:
-    a, b = cx.input(node, 0), cx.input(node, 1)
-    if node.int_attr("transBatchA", 0) or node.int_attr("transBatchB", 0):
-        raise node.fail("moves batch dimensions, which is not supported")
-    a = _swapped(cx, a) if node.int_attr("transA", 0) and a.rank > 1 else a
-    b = _swapped(cx, b) if node.int_attr("transB", 0) and b.rank > 1 else b
+    a, b = (
+        _turned(cx, cx.input(node, i), node.int_attr(f"transBatch{name}", 0), node.int_attr(f"trans{name}", 0))
+        for i, name in enumerate("AB")
+    )
     return _scaled(cx, matmul(cx, a, b), node.float_attr("alpha", 1.0))
+
+
+def _turned(cx: Context, x: Value, batch: int, last: int) -> Value:
+    """The first dimension moved behind the other batch dimensions, then the last two swapped."""
+    if batch and x.rank > 2:
+        x = transposed(cx, x, (*range(1, x.rank - 1), 0, x.rank - 1))
+    return _swapped(cx, x) if last and x.rank > 1 else x
 
 
 def _swapped(cx: Context, x: Value) -> Value:

@@ -181,7 +181,8 @@ class _Reader:
         for name in outputs:
             if name not in written:
                 raise ImportFailed("nothing writes this graph output", where=f"output {name}")
-        return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source)
+        declared = {_word(v.name): tuple(_dim(d) for d in v.shape) for v in graph.outputs if v.shape is not None}
+        return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source, declared)
 
     def input(self, value: ir.Value) -> InputSpec:
         name = _word(value.name)

@@ -61,11 +61,12 @@ Negative axes never appear in attributes: importers normalise them. ``*`` marks 
     --- attention.py
     rope        x cos sin          interleaved: bool, rotary: int    x [..., d]; cos/sin broadcast against
                                                                      x[..., :rotary/2]
-    attention   q k v mask*        scale, softcap                    q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,dv];
+    attention   q k v mask* sink*  scale, softcap                    q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,dv];
                                                                      h = hk * group, query head i reads kv head
                                                                      i // group; mask bool (true = see) or additive
                                                                      float, broadcast against [b,h,s,t]; a row that
-                                                                     sees nothing gives 0; softcap 0 is none
+                                                                     sees nothing gives 0; softcap 0 is none; sink
+                                                                     [h] is one more score of each row, of no value
     --- quant.py (blocks: elements a scale, for each dimension; 0 is all of them; scales and zero points have as many
         dimensions, each 1 or one for every block; see the file)
     quantize    x scale zero*      to: dtype, blocks                 x / scale, rounded half to even, plus zero,
