@@ -29,7 +29,7 @@ from .sram import Memory
 from .steps import Steps
 from .streams import End, Streams
 from .tape import Tape, Times
-from .tiles import Array, check_shape, relayout, untile
+from .tiles import Array, check_weight, relayout, untile
 
 
 @dataclass
@@ -174,7 +174,7 @@ class Run:
                 shape = tile_shape(block.values[name], block.mesh, self.n_past)
                 if weight.tiles is not None and self.values:
                     held.data[name] = weight.tiles
-                    check_shape(weight.tiles, block.values[name], block.mesh, self.n_past, f"weight {weight.origin}")
+                    check_weight(weight, block.values[name], block.mesh, self.n_past)
                 key = (held.instance.region, held.instance.weights[name])
                 if key not in resident:
                     resident.add(key)

@@ -55,6 +55,7 @@ def run_onnx(one: Sample) -> Array:
     feeds = {f"x{i}": np.array(a, order="C") for i, a in enumerate(one.arrays) if a is not None}
     extra = {f"e{i}": np.array(e, np.int64) for i, e in enumerate(node.extra)}
     inputs = [f"x{i}" if a is not None else "" for i, a in enumerate(one.arrays)] + list(extra)
+    extra |= {n: feeds.pop(n) for n in list(feeds) if feeds[n].dtype.isbuiltin == 2}  # it is not fed such types
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node(node.kind, inputs, ["y"], **node.attrs)],
         "one",
@@ -65,7 +66,7 @@ def run_onnx(one: Sample) -> Array:
         [onnx.helper.make_empty_tensor_value_info("y")],
         [onnx.numpy_helper.from_array(a, n) for n, a in extra.items()],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)], ir_version=9)
     inferred = onnx.shape_inference.infer_shapes(model)
     session = onnxruntime.InferenceSession(inferred.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, feeds)[0])

@@ -11,12 +11,14 @@ concat, a projection.
 
 Rows that see no key are padding, whose values nobody may rely on: the fused op gives 0 there, where a mask of the
 lowest finite number gives the mean of v and one of minus infinity NaN unless guarded. All other rows are equal up to
-rounding.
+rounding. But where a model quantises values over the range that they have at run time, padding counts: then masks stay
+numbers that are added.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from ...ir.dtypes import DType
@@ -36,10 +38,16 @@ class FuseAttention:
     name: ClassVar[str] = "fuse_attention"
 
     def __call__(self, graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
-        return rewrite(graph, weights, _rule)
+        return rewrite(graph, weights, partial(_rule, padding_counts=_ranges_at_run_time(graph)))
 
 
-def _rule(draft: Draft, op: Op) -> ValueName | None:
+def _ranges_at_run_time(graph: Graph) -> bool:
+    """Whether the scale of some quantisation is computed by the model."""
+    makers = (graph.producer.get(op.operands[1]) for op in graph.ops if op.kind == "quantize")
+    return any(maker is not None and maker.kind not in ("constant", "fill") for maker in makers)
+
+
+def _rule(draft: Draft, op: Op, padding_counts: bool) -> ValueName | None:
     if op.kind == "where":
         return _guarded(draft, op)
     if op.kind == "cast":
@@ -53,7 +61,7 @@ def _rule(draft: Draft, op: Op) -> ValueName | None:
     if softmax is None:
         return None
     scores, sink = softmax
-    found = _scores(draft, scores)
+    found = _scores(draft, scores, padding_counts)
     if found is None or found.q is None or found.k is None:
         return None
     k, v = _ungrouped(draft, found.k, v)
@@ -95,13 +103,13 @@ def _before_softmax(draft: Draft, weights: ValueName) -> tuple[ValueName, ValueN
     return (rows, None) if whole is None else with_sink(draft, rows)
 
 
-def _scores(draft: Draft, value: ValueName) -> _Scores | None:
+def _scores(draft: Draft, value: ValueName, padding_counts: bool) -> _Scores | None:
     """Read masks, scales and a soft cap upward until the product of q and k.
 
     The op caps before it masks and scales before it caps; a graph in another order is not this op.
     """
     found = _Scores()
-    masked = _unmasked(draft, value)
+    masked = _unmasked(draft, value, padding_counts)
     if masked is not None:
         value, mask = masked
         found = replace(found, mask=mask)
@@ -115,10 +123,10 @@ def _scores(draft: Draft, value: ValueName) -> _Scores | None:
     return _product(draft, capped, replace(found, scale=cap))
 
 
-def _unmasked(draft: Draft, value: ValueName) -> tuple[ValueName, ValueName] | None:
+def _unmasked(draft: Draft, value: ValueName, padding_counts: bool) -> tuple[ValueName, ValueName] | None:
     """``(scores, mask)`` where value adds a mask to scores or chooses between them and a low number."""
     op = draft.made_by(value, "add", "where")
-    if op is None:
+    if op is None or (op.kind == "where" and padding_counts):
         return None
     if op.kind == "where":
         condition, a, b = op.operands
@@ -131,7 +139,7 @@ def _unmasked(draft: Draft, value: ValueName) -> tuple[ValueName, ValueName] | N
     for scores, mask in ((a, b), (b, a)):
         source = scaled(draft, uncast(draft, scores))[0]
         if draft.shape(scores) == draft.shape(value) and draft.made_by(source, "matmul", "tanh"):
-            return scores, sees(draft, mask) or mask
+            return scores, (None if padding_counts else sees(draft, mask)) or mask
     return None
 
 

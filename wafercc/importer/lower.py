@@ -20,7 +20,9 @@ from . import (
     ops_linear,
     ops_lookup,
     ops_multihead,
+    ops_nbits,
     ops_norm,
+    ops_quant,
     ops_reduce,
     ops_rotary,
     ops_scatter,
@@ -52,7 +54,9 @@ FAMILIES = (
     ops_linear,
     ops_lookup,
     ops_multihead,
+    ops_nbits,
     ops_norm,
+    ops_quant,
     ops_reduce,
     ops_rotary,
     ops_scatter,
@@ -71,6 +75,8 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     states = find_states(model)
     bound = bind(model.inputs, states, binding, known_positions(model), known_widths(model, states))
     cx = Context({state.input: state.written for state in states})
+    cx.uses.update(name for node in model.nodes for name in node.inputs if name is not None)
+    cx.uses.update(model.outputs)
     for spec in model.inputs:
         type_ = TensorType(spec.dtype, bound.shapes[spec.name])
         cx.values[spec.name] = Value(type_, name=ValueName(spec.name))

@@ -10,6 +10,7 @@ from .context import Context
 from .nodes import Node
 from .ops_elementwise import like
 from .ops_shape import reshaped, transposed
+from .quantized import quantized_weight, times
 from .registry import MICROSOFT, lowers
 
 
@@ -18,12 +19,14 @@ def matmul_node(node: Node, cx: Context) -> Value:
     return matmul(cx, cx.input(node, 0), cx.input(node, 1))
 
 
-def matmul(cx: Context, a: Value, b: Value) -> Value:
-    """numpy's matmul: a 1-D operand is a row on the left and a column on the right, and its dimension goes again."""
+def matmul(cx: Context, a: Value, b: Value, plain: bool = True) -> Value:
+    """numpy's matmul: a 1-D operand is a row on the left and a column on the right, and its dimension goes again. A
+    weight that was dequantised is read as it is stored. ``plain``: onnxruntime sees this product as it stands."""
     left, right = a.rank == 1, b.rank == 1
     a = reshaped(cx, a, (1, *a.shape)) if left else a
     b = reshaped(cx, b, (*b.shape, 1)) if right else b
-    result = cx.emit("matmul", [a, b])
+    parts = quantized_weight(cx, b)
+    result = cx.emit("matmul", [a, b]) if parts is None else times(cx, a, parts, parts.round_block if plain else 0)
     dims = result.shape[:-2] + (() if left else result.shape[-2:-1]) + (() if right else result.shape[-1:])
     return reshaped(cx, result, dims)
 
@@ -38,8 +41,9 @@ def gemm(node: Node, cx: Context) -> Value:
     a, b, c = cx.input(node, 0), cx.input(node, 1), cx.optional(node, 2)
     a = transposed(cx, a, (1, 0)) if node.int_attr("transA", 0) else a
     b = transposed(cx, b, (1, 0)) if node.int_attr("transB", 0) else b
-    result = _scaled(cx, cx.emit("matmul", [a, b]), node.float_attr("alpha", 1.0))
-    beta = node.float_attr("beta", 1.0)
+    alpha, beta = node.float_attr("alpha", 1.0), node.float_attr("beta", 1.0)
+    plain = alpha == beta == 1 and not node.int_attr("transB", 0) and (c is None or c.rank == 1)
+    result = _scaled(cx, matmul(cx, a, b, plain), alpha)
     return result if c is None or beta == 0 else cx.emit("add", [result, _scaled(cx, c, beta)])
 
 
