@@ -202,8 +202,17 @@ class _Table:
         if Role.PAST not in self.by_role:
             past_max = self._capacity(binding, new)
             self.by_role[Role.PAST] = affine(1, 0, past_max)
+        elif self._is_buffer(binding):
+            past_max = self._capacity(binding, new)
+            self.by_role[Role.TOTAL] = affine(1, new, past_max)
         self.by_role.setdefault(Role.TOTAL, self.by_role[Role.PAST] + new)
         return past_max
+
+    def _is_buffer(self, binding: Binding) -> bool:
+        """Whether the caches are buffers of a given extent, and the total length grows up to the context in them."""
+        past = self.by_role[Role.PAST]
+        room = binding.context is not None and isinstance(past, int) and binding.context <= past
+        return room and Role.TOTAL in self.roles.values() and Role.TOTAL not in self.by_role
 
     def _fixed_capacity(self, binding: Binding, new: int) -> None:
         """The extent of caches that have all their capacity at once; masks are as long, where nothing else is said."""

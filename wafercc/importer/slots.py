@@ -42,7 +42,7 @@ def written(node: Node, cx: Context, past: Value, new: Value, slots: Slots) -> V
     if slots.new == 1:
         here = cx.emit("eq", [counted(cx, 2, slots.capacity), placed(cx, start)])
         return cx.emit("where", [here, new, _extended(cx, past, slots.capacity)])
-    if not isinstance(start, Value):
+    if isinstance(start, int):
         end = start + slots.new
         parts = [sliced(cx, past, 2, 0, 1, start)] if start != 0 else []
         parts.append(new)
@@ -56,8 +56,8 @@ def written(node: Node, cx: Context, past: Value, new: Value, slots: Slots) -> V
     return _scattered(cx, _extended(cx, past, slots.capacity), new, start)
 
 
-def _scattered(cx: Context, past: Value, new: Value, start: Value) -> Value:
-    """Each sequence at a place of its own: a product with the 0-1 matrix [batch, 1, slot, token], which is exact."""
+def _scattered(cx: Context, past: Value, new: Value, start: Place) -> Value:
+    """At n_past, or each sequence at a place of its own: a product with the 0-1 matrix [batch, 1, slot, token], which is exact."""
     slots, tokens = counted(cx, 2, past.shape[2]), counted(cx, 3, new.shape[2])
     places = cx.emit("add", [tokens, placed(cx, start)])
     chosen = convert(cx, cx.emit("eq", [slots, places]), new.dtype)
