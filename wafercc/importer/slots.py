@@ -57,7 +57,8 @@ def written(node: Node, cx: Context, past: Value, new: Value, slots: Slots) -> V
 
 
 def _scattered(cx: Context, past: Value, new: Value, start: Place) -> Value:
-    """At n_past, or each sequence at a place of its own: a product with the 0-1 matrix [batch, 1, slot, token], which is exact."""
+    """At n_past, or each sequence at a place of its own: a product with the 0-1 matrix [batch, 1, slot, token], which
+    is exact."""
     slots, tokens = counted(cx, 2, past.shape[2]), counted(cx, 3, new.shape[2])
     places = cx.emit("add", [tokens, placed(cx, start)])
     chosen = convert(cx, cx.emit("eq", [slots, places]), new.dtype)
