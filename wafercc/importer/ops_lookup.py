@@ -17,6 +17,7 @@ from .context import Context
 from .nodes import Node
 from .ops_elementwise import convert
 from .ops_shape import reshaped, sliced
+from .quantized import quantized_weight
 from .registry import axis_of, lowers
 
 
@@ -33,6 +34,9 @@ def gather(node: Node, cx: Context) -> Value:
         if axis == 0 and (view := _flat_view(cx, x, ramp, indices)) is not None:
             return view
     indices = from_front(cx, indices, x.shape[axis])
+    parts = quantized_weight(cx, x)
+    if parts is not None and x.rank == 2 and axis == 0 and parts.blocks[0] <= 1:
+        return cx.emit("embedding_quant", [parts.q, indices, parts.scale, parts.zero], {"blocks": parts.blocks})
     if x.weight and x.rank == 2 and axis == 0:
         return cx.emit("embedding", [x, indices])
     return cx.emit("gather", [x, indices], {"axis": axis})
