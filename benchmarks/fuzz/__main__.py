@@ -104,8 +104,8 @@ def main(words: Sequence[str] | None = None) -> int:
         log.close()
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:>7,}  {outcome}")
-    print(f"{sum(outcomes.values()):,} files in {time.time() - start:.0f} s; slowest {slowest:.1f} s of processor time, ")
-    print(f"peak {peak_mib} MiB; {len(faults)} not answered as they should be")
+    print(f"{sum(outcomes.values()):,} files in {time.time() - start:.0f} s; slowest {slowest:.1f} s of processor time")
+    print(f"peak {peak_mib} MiB; {len(faults)} files not answered as they should be")
     return 1 if faults else 0
 
 

@@ -137,8 +137,8 @@ def functions(random: Random) -> onnx.ModelProto:
             body = [node("Neg", ["a"], "b")]
         else:
             body = [helper.make_node(callee, ["a"], ["t"], "c1", domain="local")]
-            twice = way == "double"
-            body.append(helper.make_node(callee if twice else "Abs", ["t"], ["b"], "c2", domain="local" if twice else ""))
+            second, domain = (callee, "local") if way == "double" else ("Abs", "")
+            body.append(helper.make_node(second, ["t"], ["b"], "c2", domain=domain))
         made.append(helper.make_function("local", f"f{i}", ["a"], ["b"], body, OPSETS))
     calls = [helper.make_node("f0", ["x"], ["y"], "call", domain="local")]
     return model(calls, functions=made)
@@ -172,11 +172,13 @@ def many(random: Random) -> onnx.ModelProto:
         case 4:
             return model([node(f"Op{i}", ["x"], f"v{i}") for i in range(count // 4)], ["v0"])
         case 5:
-            split = helper.make_node("Split", ["x"], [f"v{i}" for i in range(count // 4)], "s", num_outputs=random.choice((2, count)))
+            parts, told = [f"v{i}" for i in range(count // 4)], random.choice((2, count))
+            split = helper.make_node("Split", ["x"], parts, "s", num_outputs=told)
             return model([split], ["v0"], dims=(count, 4))
         case _:
             proto = model([node("Neg", ["x"])])
-            proto.graph.input.extend(helper.make_tensor_value_info(f"i{i}", F32, [f"d{i}", 4]) for i in range(count // 4))
+            for i in range(count // 4):
+                proto.graph.input.append(helper.make_tensor_value_info(f"i{i}", F32, [f"d{i}", 4]))
             return proto
 
 
@@ -199,7 +201,8 @@ def knotted(random: Random) -> onnx.ModelProto:
 
 def long_words(random: Random) -> onnx.ModelProto:
     """Names of a megabyte, or of characters that no terminal likes."""
-    word = random.choice(["n" * (1 << 20), "\n" * 50, "\x1b[31m", "%%1", "a b", "é" * 100, "..", "/", "'\"", "%x", "\0"])
+    words = ("n" * (1 << 20), "\n" * 50, "\x1b[31m", "%%1", "a b", "é" * 100, "..", "/", "'\"", "%x", "\0")
+    word = random.choice(words)
     where = random.randrange(4)
     op_type, value, name = (word if where == i else given for i, given in enumerate(("Neg", "y", "n")))
     proto = model([helper.make_node(op_type, ["x"], [value], name)], [value])
