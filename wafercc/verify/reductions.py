@@ -21,6 +21,8 @@ def owed_axes(op: Op, operands: Sequence[Tiled | None]) -> frozenset[AxisName] |
             if len(operands) != 2 or operands[1] is None:
                 return None
             dims = [(0, rank - 1), (1, operands[1].type.rank - 2)]
+        case "moe_experts":
+            dims = [(0, 1), (1, 1), (1, 0)]
         case "attention":
             dims = [(1, 2), (2, 2)]
         case "rms_norm" | "layer_norm":
@@ -48,7 +50,7 @@ def owed_axes(op: Op, operands: Sequence[Tiled | None]) -> frozenset[AxisName] |
 
 def together(op: Op) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Two (operand, dimension from the end) that are multiplied element by element, so must be cut alike."""
-    return {"matmul": ((0, 1), (1, 2)), "attention": ((1, 2), (2, 2))}.get(op.kind)
+    return {"matmul": ((0, 1), (1, 2)), "moe_experts": ((0, 1), (1, 2)), "attention": ((1, 2), (2, 2))}.get(op.kind)
 
 
 def _whole(value: object) -> int:
