@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ir.optable import spec_of
-from ..tiles import Array, Ints, spread
+from ..tiles import Ints, spread
 from .call import Call, Operand
 
 
@@ -18,8 +18,8 @@ def choices_of(call: Call) -> Ints:
 
 
 def _chosen(choices: Operand, owners: int) -> Ints:
-    data: Array = choices.data.astype(np.int64)
-    data = np.where(data < 0, data + owners, data)
+    given = choices.data.astype(np.int64)
+    data: Ints = np.where(given < 0, given + owners, given)
     valid = (data >= 0) & (data < owners) & (choices.elements(0) >= 0)
     return np.where(valid, data, -1).astype(np.int64)
 
@@ -44,4 +44,5 @@ def rows_woken(call: Call) -> Ints:
         np.broadcast_to(np.maximum(chosen, 0), (*lead, chosen.shape[-1])),
         axis=-1,
     )
-    return (taken & (chosen >= 0)).sum(axis=-1).astype(np.int64)
+    rows: Ints = (taken & (chosen >= 0)).sum(axis=-1, dtype=np.int64)
+    return rows

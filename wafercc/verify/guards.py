@@ -43,7 +43,7 @@ def _step(block: Block, step: Compute, where: str) -> Iterator[Violation]:
     choices, owners = (block.values[name] for name in names if name is not None)
     if step.guard.choices != names[0]:
         yield Violation(RULE, where, f"is guarded by {step.guard.choices}, but {names[0]} chooses")
-    hidden = choices.layout.cut_axes & frozenset(owners.layout.splits[0].axes)
+    hidden = frozenset(choices.layout.cut_axes) & frozenset(owners.layout.splits[0].axes)
     if hidden:
         yield Violation(RULE, where, f"cuts the choices over {' '.join(sorted(hidden))}, as it cuts what they choose")
     yield from _owners(where, step.guard.wakes, owners, block.mesh)
