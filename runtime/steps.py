@@ -110,6 +110,7 @@ class Steps:
             int(waited.max()),
             int(start.cycle.min()),
             int(end.cycle.max()),
+            int(np.count_nonzero(cycles)),
         )
         # A PE that does not run the step stays free for the next one.
         runs = cycles > 0

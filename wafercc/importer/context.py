@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ImportFailed, RunError
 from ..ir.dims import Affine, Dim, Undecided
-from ..ir.dtypes import DType
+from ..ir.dtypes import DType, from_numpy
 from ..ir.graph import Attr, Op, OpId, TensorType, ValueName
 from ..ir.optable import spec_of
 from ..ir.weights import WeightSource
@@ -198,6 +198,12 @@ class Context:
         if name not in self.sources:
             self.sources[name] = self.sources[value.name].derive(step, label)
         return Value(TensorType(dtype, shape), name=name, weight=True)
+
+    def literal_weight(self, name: str, array: Array) -> Value:
+        """Known numbers as a weight of this name."""
+        key = ValueName(name)
+        self.sources.setdefault(key, WeightSource(lambda: array, name))
+        return Value(TensorType(from_numpy(array.dtype), array.shape), name=key, weight=True)
 
     def _op(self, kind: str, operands: Sequence[Value | None], attrs: Mapping[str, Attr]) -> Op:
         self._count += 1

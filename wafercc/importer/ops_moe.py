@@ -149,6 +149,8 @@ def _dequantised(node: Node, cx: Context, position: int, zero_position: int, x: 
     """Matrices [e, out, in * bits / 8] of unsigned numbers, low bits first, as floats [e, in, out]."""
     packed, scales = cx.input(node, position), cx.input(node, position + 1)
     zeros, bits = cx.optional(node, zero_position), node.int_attr("expert_weight_bits", 4)
+    if packed.array is not None and packed.array.dtype != object:
+        packed = cx.literal_weight(f"{node.inputs[position]}", packed.array)
     if bits not in (4, 8) or packed.rank != 3 or not packed.weight:
         raise node.fail(f"has experts of {bits} bits as {packed.type}; stored 4 or 8 bits are supported")
     e, out, bytes_ = (number(d) for d in packed.shape)
