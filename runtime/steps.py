@@ -21,7 +21,7 @@ from ..ir.block import (
     step_ins,
     step_outs,
 )
-from ..ir.layout import tile_bytes
+from ..ir.layout import Mesh, Tiled, tile_bytes
 from .clock import Delays, delayed, durations, message
 from .collectives import all_reduce
 from .fabric import Collectives, Message
@@ -31,7 +31,7 @@ from .kernels.guard import rows_woken
 from .machine import Machine
 from .report import Gather, OpCycles
 from .tape import Label, Part, Tape, Times
-from .tiles import Array, check_shape, gather_along, held_elements, narrow
+from .tiles import Array, check_shape, gather_along, held_elements, narrow, opened
 
 Ints = NDArray[np.int64]
 
@@ -220,13 +220,15 @@ class Steps:
 
     def _call(self, step: Compute, block: Block, data: Mapping[LocalName, Array]) -> Call:
         operands = tuple(
-            None if name is None else Operand(data[name], block.values[name], block.mesh, self.n_past)
-            for name in step.ins
+            None if name is None else self._operand(data[name], block.values[name], block.mesh) for name in step.ins
         )
         skip = len(step.ins) - len(step.op.inputs) if step.phase is Phase.FINISH else 0
         partials = tuple(operand for operand in operands[:skip] if operand is not None)
         outs = tuple(block.values[name] for name in step.outs)
         return Call(step.op, step.phase, operands[skip:], partials, outs, block.mesh, self.n_past, step.guard)
+
+    def _operand(self, tiles: Array, tiled: Tiled, mesh: Mesh) -> Operand:
+        return Operand(opened(tiles, tiled, mesh, self.n_past), tiled, mesh, self.n_past)
 
 
 def _elements(block: Block, step: AllGather, n_past: int) -> int:

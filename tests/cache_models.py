@@ -141,8 +141,44 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
-def decoder(layout: Layout) -> onnx.ModelProto:
-    """Embedding, one causal attention over cache and new tokens, logits; new tokens see all before them."""
+def _scattered() -> Nodes:
+    """(b,h,capacity,d): written at the positions given, as an index into the turned cache."""
+    nodes = [node("Unsqueeze", ["cache_position", "one_axis"], "places")]
+    for name in "kv":
+        nodes += [
+            node("Transpose", [f"{name}_cache"], f"{name}_turned", perm=[2, 0, 1, 3]),
+            node("Transpose", [name], f"{name}_new", perm=[2, 0, 1, 3]),
+            node("ScatterND", [f"{name}_turned", "places", f"{name}_new"], f"{name}_written"),
+            node("Transpose", [f"{name}_written"], f"{name}_cache_out", perm=[1, 2, 0, 3]),
+        ]
+    return [
+        *nodes,
+        node("Identity", ["k_cache_out"], "keys"),
+        node("Identity", ["v_cache_out"], "values"),
+    ]
+
+
+def _tensor_scattered() -> Nodes:
+    """(b,h,capacity,d): opset 24's own op, which takes the first place of each sequence."""
+    return [
+        node("Slice", ["cache_position", "at_zero", "one_axis"], "first"),
+        node("TensorScatter", ["k_cache", "k", "first"], "k_cache_out"),
+        node("TensorScatter", ["v_cache", "v", "first"], "v_cache_out"),
+        node("Identity", ["k_cache_out"], "keys"),
+        node("Identity", ["v_cache_out"], "values"),
+    ]
+
+
+_FIXED: Mapping[str, Dims] = {f"{name}_cache": ["b", HEADS, "max_len", WIDTH] for name in "kv"}
+FIXED: Mapping[str, Layout] = {
+    "scattered": Layout(_FIXED, ("k_cache_out", "v_cache_out"), _scattered),
+    "tensor_scattered": Layout(_FIXED, ("k_cache_out", "v_cache_out"), _tensor_scattered),
+}
+
+
+def decoder(layout: Layout, fixed: bool = False, opset: int = 20) -> onnx.ModelProto:
+    """Embedding, one causal attention over cache and new tokens, logits; new tokens see all before them. ``fixed``:
+    where the new tokens stand is an input, and caches have a capacity."""
     rng = np.random.default_rng(0)
     tensors: dict[str, Array] = {
         "embedding": rng.standard_normal((VOCABULARY, HIDDEN)).astype(np.float32),
@@ -166,14 +202,17 @@ def decoder(layout: Layout) -> onnx.ModelProto:
             node("Transpose", [f"{name}_split"], name, perm=[0, 2, 1, 3]),
         ]
     nodes += layout.nodes()
-    nodes += [
-        node("Shape", ["keys"], "total", start=2, end=3),
+    counted = [
         node("Shape", ["input_ids"], "new", start=1, end=2),
         node("Sub", ["total", "new"], "before"),
         node("Squeeze", ["before"], "start"),
+        node("Range", ["start", "end", "one"], "positions"),
+    ]
+    nodes += [
+        node("Shape", ["keys"], "total", start=2, end=3),
         node("Squeeze", ["total"], "end"),
         node("Range", ["zero", "end", "one"], "columns"),
-        node("Range", ["start", "end", "one"], "positions"),
+        *([node("Identity", ["cache_position"], "positions")] if fixed else counted),
         node("Unsqueeze", ["positions", "one_axis"], "lines"),
         node("LessOrEqual", ["columns", "lines"], "seen"),
         node("Where", ["seen", "nothing", "far"], "mask"),
@@ -189,5 +228,44 @@ def decoder(layout: Layout) -> onnx.ModelProto:
     ]
     tensors |= {"one_axis": np.array([1]), "nothing": np.array(0, np.float32)}
     inputs: dict[str, tuple[int, Dims]] = {"input_ids": (I64, ["b", "t"])}
+    inputs |= {"cache_position": (I64, ["t"])} if fixed else {}
     inputs |= {name: (F32, dims) for name, dims in layout.caches.items()}
-    return model(nodes, inputs, ("logits", *layout.presents), tensors)
+    return model(nodes, inputs, ("logits", *layout.presents), tensors, opset)
+
+
+def grouped() -> onnx.ModelProto:
+    """GroupQueryAttention, as GenAI's builder calls it: lengths from the mask, the width of heads from the weights."""
+    rng = np.random.default_rng(0)
+    tensors: dict[str, Array] = {
+        "embedding": rng.standard_normal((VOCABULARY, HIDDEN)).astype(np.float32),
+        "qkv": rng.standard_normal((HIDDEN, 32)).astype(np.float32) * 0.5,
+        "one": np.array([1]),
+        "at_one": np.array(1),
+    }
+    nodes = [
+        node("ReduceSum", ["attention_mask", "one"], "counts", keepdims=0),
+        node("Sub", ["counts", "one"], "last"),
+        node("Cast", ["last"], "seqlens", to=onnx.TensorProto.INT32),
+        node("Shape", ["attention_mask"], "extents"),
+        node("Gather", ["extents", "at_one"], "length", axis=0),
+        node("Cast", ["length"], "total", to=onnx.TensorProto.INT32),
+        node("Gather", ["embedding", "input_ids"], "x"),
+        node("MatMul", ["x", "qkv"], "rows"),
+        node(
+            "GroupQueryAttention",
+            ["rows", "", "", "past_key", "past_value", "seqlens", "total"],
+            ["y", "present_key", "present_value"],
+            domain="com.microsoft",
+            num_heads=2,
+            kv_num_heads=1,
+        ),
+    ]
+    wide: Dims = ["batch_size", 1, "past_sequence_length", "kv_cache_dim"]
+    inputs: dict[str, tuple[int, Dims]] = {
+        "input_ids": (I64, ["batch_size", "sequence_length"]),
+        "attention_mask": (I64, ["batch_size", "total_sequence_length"]),
+        "past_key": (F32, wide),
+        "past_value": (F32, wide),
+    }
+    outputs = ("y", "present_key", "present_value")
+    return model(nodes, inputs, outputs, tensors)

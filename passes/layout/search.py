@@ -161,7 +161,8 @@ class _Problem:
         self.loops: dict[str, Loops] = {op.id: op_loops(graph, op) for op in graph.ops}
         self.facts = dim_facts(graph, self.loops)
         self.found = {op.id: self.priced(op) for op in graph.ops}
-        self.moved: dict[TensorType, dict[tuple[Layout, Layout], int]] = {}
+        self.moves: dict[TensorType, dict[tuple[Layout, Layout], int]] = {}
+        self.moved: dict[tuple[TensorType, tuple[Layout, ...], tuple[Layout, ...]], Table] = {}
 
     def priced(self, op: Op) -> list[tuple[Strategy, int]]:
         """An op's strategies with their own cycles, cheapest first; more PEs first among equals."""
@@ -285,22 +286,24 @@ class _Problem:
 
     def table(self, value: ValueName, made: Sequence[Layout], needs: Sequence[Layout]) -> Table:
         """Relayout cycles, made x needed."""
-        kind = self.graph.types[value]
-        known = self.moved.setdefault(kind, {})
         rows = {have: i for i, have in enumerate(dict.fromkeys(made))}
         columns = {need: j for j, need in enumerate(dict.fromkeys(needs))}
-        small = np.full((len(rows), len(columns)), IMPOSSIBLE, np.int64)
-        for have, i in rows.items():
-            for need, j in columns.items():
-                cycles = known.get((have, need))
-                if cycles is None:
-                    moves = plan(kind, have, need, self.mesh)
-                    cycles = IMPOSSIBLE
-                    if moves is not None:
-                        cycles = price.moves_cycles(kind, have, moves, self.mesh, self.target)
-                    known[have, need] = cycles
-                small[i, j] = cycles
-        return small[np.ix_([rows[h] for h in made], [columns[n] for n in needs])]
+        key = self.graph.types[value], tuple(rows), tuple(columns)
+        if key not in self.moved:
+            self.moved[key] = np.array([[self.move(key[0], have, need) for need in columns] for have in rows], np.int64)
+        return self.moved[key][np.ix_([rows[h] for h in made], [columns[n] for n in needs])]
+
+    def move(self, kind: TensorType, have: Layout, need: Layout) -> int:
+        """The cycles of one relayout."""
+        known = self.moves.setdefault(kind, {})
+        cycles = known.get((have, need))
+        if cycles is None:
+            found = plan(kind, have, need, self.mesh)
+            cycles = IMPOSSIBLE
+            if found is not None:
+                cycles = price.moves_cycles(kind, have, found, self.mesh, self.target)
+            known[have, need] = cycles
+        return cycles
 
     def shortlist(self, op: Op, tries: int, byte_price: int) -> list[tuple[Strategy, int]]:
         pairs = self.found[op.id]

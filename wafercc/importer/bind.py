@@ -23,6 +23,8 @@ DEFAULT_TOKENS = 64
 DEFAULT_CONTEXT = 512
 MOST = 1 << 20  # tokens or sequences: more than any machine holds, and their square is still counted exactly
 
+_FLAGS = {Role.BATCH: "--batch", Role.NEW: "--new-tokens"}
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -136,8 +138,8 @@ class _Table:
         for symbol, role in self.roles.items():
             if symbol in self.values:
                 self.by_role.setdefault(role, self.values[symbol])
-        self._wish(Role.BATCH, binding.batch, "--batch")
-        self._wish(Role.NEW, binding.new_tokens, "--new-tokens")
+        self._wish(Role.BATCH, binding.batch)
+        self._wish(Role.NEW, binding.new_tokens)
         self._derive()
         self._default(Role.BATCH, 1)
         past_max = self._settle_lengths(binding)
@@ -149,7 +151,8 @@ class _Table:
                 self._settle_symbol(spec, axis, dim)
         return past_max
 
-    def _wish(self, role: Role, wish: int | None, flag: str) -> None:
+    def _wish(self, role: Role, wish: int | None) -> None:
+        flag = _FLAGS[role]
         if wish is None:
             return
         if wish < 1:
@@ -199,8 +202,17 @@ class _Table:
         if Role.PAST not in self.by_role:
             past_max = self._capacity(binding, new)
             self.by_role[Role.PAST] = affine(1, 0, past_max)
+        elif self._is_buffer(binding):
+            past_max = self._capacity(binding, new)
+            self.by_role[Role.TOTAL] = affine(1, new, past_max)
         self.by_role.setdefault(Role.TOTAL, self.by_role[Role.PAST] + new)
         return past_max
+
+    def _is_buffer(self, binding: Binding) -> bool:
+        """Whether the caches are buffers of a given extent, and the total length grows up to the context in them."""
+        past = self.by_role[Role.PAST]
+        room = binding.context is not None and isinstance(past, int) and binding.context <= past
+        return room and Role.TOTAL in self.roles.values() and Role.TOTAL not in self.by_role
 
     def _fixed_capacity(self, binding: Binding, new: int) -> None:
         """The extent of caches that have all their capacity at once; masks are as long, where nothing else is said."""
@@ -240,8 +252,7 @@ class _Table:
         self.by_role[role] = value
         symbols = [symbol for symbol, r in self.roles.items() if r is role]
         if symbols:
-            first = next((s, a) for s, a, symbol in self._slots() if symbol == symbols[0])
-            shown = f"--dim {symbols[0]}=N" if "[" not in symbols[0] else f"--shape {first[0].name}=..."
+            shown = f"--dim {symbols[0]}=N" if "[" not in symbols[0] else f"{_FLAGS[role]} N"
             self.assumptions.append(Assumption(f"{role} = {value}", shown))
 
     def _settle_symbol(self, spec: InputSpec, axis: int, symbol: str) -> None:

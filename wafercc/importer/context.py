@@ -6,8 +6,10 @@ to the same type and reshapes to the same shape vanish), so no lowering function
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from ..ir.weights import WeightSource
 from .content import Array, Ramp, Value, known_array, known_ramp, number, ramp_of
 from .fold import ELEMENTWISE, FOLD_ELEMENTS, fold
 from .nodes import Node, Tensor
+
+if TYPE_CHECKING:
+    from .quantized import Quantized
 
 WeightStep = Callable[[Array], Array]
 
@@ -43,6 +48,8 @@ class Context:
         self.types: dict[ValueName, TensorType] = {}
         self.sources: dict[ValueName, WeightSource] = {}
         self.joined: dict[str, list[Value]] = {}
+        self.quantized: dict[ValueName, Quantized] = {}
+        self.uses: Counter[str] = Counter()
         self.ragged: set[ValueName] = set()
         self.node: Node | None = None
         self._made: dict[object, Value] = {}

@@ -14,12 +14,18 @@ from ..ir.graph import Graph, Op, OpId, TensorType, ValueName
 from ..ir.weights import Weights
 from . import (
     ops_attention,
+    ops_cache,
     ops_elementwise,
+    ops_grouped,
     ops_linear,
     ops_lookup,
     ops_moe,
+    ops_multihead,
+    ops_nbits,
     ops_norm,
+    ops_quant,
     ops_reduce,
+    ops_rotary,
     ops_scatter,
     ops_select,
     ops_shape,
@@ -43,12 +49,18 @@ MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, Attribu
 # Importing these files fills the registry.
 FAMILIES = (
     ops_attention,
+    ops_cache,
     ops_elementwise,
+    ops_grouped,
     ops_linear,
     ops_lookup,
     ops_moe,
+    ops_multihead,
+    ops_nbits,
     ops_norm,
+    ops_quant,
     ops_reduce,
+    ops_rotary,
     ops_scatter,
     ops_select,
     ops_shape,
@@ -65,6 +77,8 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     states = find_states(model)
     bound = bind(model.inputs, states, binding, known_positions(model), known_widths(model, states))
     cx = Context({state.input: state.written for state in states})
+    cx.uses.update(name for node in model.nodes for name in node.inputs if name is not None)
+    cx.uses.update(model.outputs)
     for spec in model.inputs:
         type_ = TensorType(spec.dtype, bound.shapes[spec.name])
         cx.values[spec.name] = Value(type_, name=ValueName(spec.name))

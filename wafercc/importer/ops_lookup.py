@@ -17,6 +17,7 @@ from .context import Context
 from .nodes import Node
 from .ops_elementwise import convert
 from .ops_shape import reshaped, sliced
+from .quantized import quantized_weight
 from .registry import axis_of, lowers
 
 
@@ -38,6 +39,9 @@ def gather(node: Node, cx: Context) -> Value:
 def _picked(cx: Context, x: Value, indices: Value, axis: int) -> Value:
     """Elements of an axis by indices that have to be computed or are not regular."""
     indices = from_front(cx, indices, x.shape[axis])
+    parts = quantized_weight(cx, x)
+    if parts is not None and x.rank == 2 and axis == 0 and parts.blocks[0] <= 1:
+        return cx.emit("embedding_quant", [parts.q, indices, parts.scale, parts.zero], {"blocks": parts.blocks})
     if x.weight and x.rank == 2 and axis == 0:
         return cx.emit("embedding", [x, indices])
     return cx.emit("gather", [x, indices], {"axis": axis})

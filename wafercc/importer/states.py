@@ -32,6 +32,7 @@ class State:
 _PASTS = {
     ("", "Attention"): ((4, 1, 2), (5, 2, 2)),
     (MICROSOFT, "Attention"): ((4, 1, 3),),
+    (MICROSOFT, "DecoderMaskedMultiHeadAttention"): ((5, 1, 2), (6, 2, 2)),
     (MICROSOFT, "GroupQueryAttention"): ((3, 1, 2), (4, 2, 2)),
     (MICROSOFT, "MultiHeadAttention"): ((6, 1, 2), (7, 2, 2)),
 }

@@ -111,7 +111,7 @@ class Split:
 UNCUT = Split()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """A split per dimension; axes named nowhere are replicated.
 
@@ -127,6 +127,13 @@ class Layout:
     def __post_init__(self) -> None:
         used = self.cut_axes
         assert len(used) < 2 or len(used) == len(set(used)), f"an axis cuts two dimensions: {self}"
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.splits, self.partial, self.held))
 
     def __str__(self) -> str:
         words = ["(" + ",".join(map(str, self.splits)) + ")"]
