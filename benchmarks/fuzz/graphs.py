@@ -33,8 +33,8 @@ CONTRIBUTED = (
 
 
 def random_model(random: Random) -> onnx.ModelProto:
-    """A model of one to eight nodes of random types on random operands. In *gentle* ones operands have types that the op
-    takes, and inputs one shape, so that most of them import; in others most names resolve and few shapes fit.
+    """A model of one to eight nodes of random types on random operands. In *gentle* ones operands have types that the
+    op takes, and inputs one shape, so that more of them import; in others most names resolve and few shapes fit.
     """
     gentle = random.random() < 0.6
     absurd = 0.01 if gentle else random.choice((0.0, 0.0, 0.05, 0.3))

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ImportFailed
 from ..ir.dims import Affine, Dim, Undecided
 from ..ir.dtypes import DType, from_numpy
-from .content import Ramp, Value, greatest, known_array, known_dim, known_dims, least, number, product, quotient
+from .content import Array, Ramp, Value, greatest, known_array, known_dim, known_dims, least, number, product, quotient
 from .context import PAST_HINT, Context
 from .nodes import Node, Tensor
 from .quantized import dequantize, quantized_weight, transposed_parts
@@ -273,7 +273,11 @@ def sliced(cx: Context, x: Value, axis: int, start: Dim, step: int, count: Dim) 
             )
         dims = tuple(count if i == axis else number(d) for i, d in enumerate(x.shape))
         label = f"slice_{axis}_{start}_{step}_{count}"
-        return cx.weight(x, label, lambda array: np.take(array, start + step * np.arange(count), axis=axis), dims, x.dtype)
+
+        def cut(array: Array) -> Array:
+            return np.take(array, start + step * np.arange(count), axis=axis)
+
+        return cx.weight(x, label, cut, dims, x.dtype)
     return cx.emit("slice", [x], {"axis": axis, "start": start, "step": step, "count": count})
 
 
