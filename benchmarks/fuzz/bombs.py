@@ -148,7 +148,7 @@ def called_often(random: Random) -> onnx.ModelProto:
     """One function with many calls."""
     body = [node("Neg", ["a"], "t"), node("Abs", ["t"], "b")]
     made = helper.make_function("local", "f", ["a"], ["b"], body, OPSETS)
-    count = random.choice((100, 3000))
+    count = random.choice((100, 1500))
     calls = [helper.make_node("f", [f"v{i}" if i else "x"], [f"v{i + 1}"], "", domain="local") for i in range(count)]
     return model(calls, [f"v{count}"], functions=[made])
 

@@ -54,7 +54,7 @@ def make_case(number: int, folder: Path) -> Case:
         case _:
             name = _trap(path, random)
     options = random.choice(({}, {}, {"context": 16}, {"context": 1, "new_tokens": 2}, {"batch": 2, "new_tokens": 3}))
-    return Case(path, f"{kind} {name}", random.random() < 0.5, random.random() < 0.3, options)
+    return Case(path, f"{kind} {name}", random.random() < 0.5, random.random() < 0.12, options)
 
 
 @cache
