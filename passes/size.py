@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.block import BlockName
@@ -23,6 +23,7 @@ from wafercc.ir.layout import Mesh
 from wafercc.ir.lines import Excerpt
 from wafercc.ir.partition import Partition
 from wafercc.ir.text import print_graph
+from wafercc.ir.weights import Weights
 from wafercc.targets import Target
 
 from .cache import Remember, anew
@@ -37,17 +38,36 @@ SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
 NEAR = 0.003  # estimates this close are equal: then the mesh with fewer PEs is taken
 LEAST_FACTORED = 8  # shorter directions are not factored
 QUICK = Search(tries=10, early_tries=3)
+QUICKER = Search(tries=4, early_tries=2)  # for further entries, which hardly decide the size
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A further entry, cut into the stages of the first. ``share``: what its cycles count for beside those of the first
+    entry: they come less often, as it takes in more tokens.
+    """
+
+    name: str
+    partition: Partition
+    weights: Weights
+    share: float
+
+    def blocks_of(self, first: Partition, block: BlockName) -> tuple[BlockName, ...]:
+        """The blocks that run in the regions of a block of the first entry."""
+        pairs = zip(first.stages, self.partition.stages, strict=True)
+        return tuple(dict.fromkeys(own.block for stage, own in pairs if stage.block == block))
 
 
 @dataclass(frozen=True)
 class Size:
-    """Options of the pass: what is decided beforehand, and the full search. ``remember`` may know what a search has
-    found before.
+    """Options of the pass: what is decided beforehand, the full search, and which entries follow. ``remember`` may know
+    what a search has found before.
     """
 
     steering: Steering = FREE
     search: Search = Search(tries=20, early_tries=4, reasons=4)
     remember: Remember = anew
+    followers: tuple[Follower, ...] = ()
 
     def __call__(self, partition: Partition, target: Target, live_pes: int) -> Iterator[SizePlan]:
         """Plans, best first.
@@ -59,29 +79,48 @@ class Size:
         if self.steering.shapes.keys() == partition.templates.keys():
             yield SizePlan(self.steering.shapes)
             return
-        yield from _Sizer(partition, target, live_pes, self.steering, self.remember).plans()
+        yield from _Sizer(partition, target, live_pes, self.steering, self.remember, self.followers).plans()
 
     def solve(self, partition: Partition, plan: SizePlan, target: Target) -> dict[BlockName, SolvedBlock]:
         """Every block searched in full; once more with room kept for caches and activations where weights leave
         none.
         """
         solved: dict[BlockName, SolvedBlock] = {}
-        for name, template in partition.templates.items():
-            whole, carried = self.steering.meshes.get(name), carried_values(partition, name)
+        for name in partition.templates:
+            whole = self.steering.meshes.get(name)
             meshes = factorings(plan.shapes[name]) if whole is None else [whole]
             steered = steer_search(self.search, self.steering, name)
-
-            def search(
-                name: BlockName = name, meshes: Sequence[Mesh] = meshes, steered: Search = steered
-            ) -> SolvedBlock:
-                return solve_block(steered, partition, name, meshes, target)
-
-            def read(text: Excerpt, name: BlockName = name, carried: frozenset[ValueName] = carried) -> SolvedBlock:
-                return parse_blocks(text, {name: partition.templates[name]}, {name: carried}, target)[name]
-
-            inputs = (name, print_graph(template), sorted(carried), meshes, steered)
-            solved[name] = self.remember(inputs, search, _one_block, read)
+            solved[name] = self.first_solved([steered], partition, name, meshes, target)
         return solved
+
+    def first_solved(
+        self,
+        searches: Sequence[Search],
+        partition: Partition,
+        name: BlockName,
+        meshes: Sequence[Mesh],
+        target: Target,
+    ) -> SolvedBlock:
+        """One block by the first of these searches that finds a way.
+
+        Raises:
+            CompileError: none does; that of the first.
+        """
+        carried, template = carried_values(partition, name), partition.templates[name]
+        refusal: CompileError | None = None
+        for search in searches:
+            inputs = (name, print_graph(template), sorted(carried), meshes, search)
+            try:
+                return self.remember(
+                    inputs,
+                    partial(solve_block, search, partition, name, meshes, target),
+                    _one_block,
+                    lambda text: parse_blocks(text, {name: template}, {name: carried}, target)[name],
+                )
+            except CompileError as problem:
+                refusal = refusal or problem
+        assert refusal is not None
+        raise refusal
 
 
 def steer_search(search: Search, steering: Steering, name: BlockName) -> Search:
@@ -198,6 +237,7 @@ class _Sizer:
     live_pes: int
     steering: Steering
     remember: Remember
+    followers: tuple[Follower, ...] = ()
 
     def __post_init__(self) -> None:
         self.known: dict[tuple[BlockName, MeshShape], int | None] = {}
@@ -206,8 +246,9 @@ class _Sizer:
         self.rows = next((rows for rows, _ in self.steering.shapes.values()), None)
         self.refused_rank = (0, 0)
         self.inputs = {
-            name: (print_graph(template), sorted(carried_values(self.partition, name)))
-            for name, template in self.partition.templates.items()
+            (id(partition), name): (print_graph(template), sorted(carried_values(partition, name)))
+            for partition in (self.partition, *(f.partition for f in self.followers))
+            for name, template in partition.templates.items()
         }
 
     @cached_property
@@ -216,11 +257,12 @@ class _Sizer:
         return {b: sum(s.block == b for s in stages) for b in self.partition.templates}
 
     def cycles(self, block: BlockName, shape: MeshShape) -> int | None:
-        """Estimated cycles of a block on a mesh; None if it does not fit there."""
+        """Estimated cycles of a block on a mesh, with a share of those that follow it; None if it does not fit
+        there."""
         key = (block, shape)
         if key not in self.known:
             try:
-                self.known[key] = self.quick(block, shape) + sum(shape)
+                self.known[key] = self.quick(block, shape) + sum(shape) + self.following(block, shape)
             except NoSuchStrategy as unknown:
                 self.unknown = unknown.joined(self.unknown)
                 self.known[key] = None
@@ -242,9 +284,21 @@ class _Sizer:
         search = replace(steer_search(QUICK, self.steering, block), shared={})
         factored = any("*" in name for name in search.forced.values())
         meshes = factorings(shape) if factored else [Mesh.of([shape[0]], [shape[1]])]
+        return self.estimate(search, self.partition, block, meshes)
+
+    def following(self, block: BlockName, shape: MeshShape) -> int:
+        """As `quick`, of what further entries run in the regions of this block, each for its share."""
+        meshes = [Mesh.of([shape[0]], [shape[1]])]
+        return sum(
+            int(each.share * self.estimate(QUICKER, each.partition, own, meshes))
+            for each in self.followers
+            for own in each.blocks_of(self.partition, block)
+        )
+
+    def estimate(self, search: Search, partition: Partition, block: BlockName, meshes: Sequence[Mesh]) -> int:
         return self.remember(
-            (*self.inputs[block], meshes, search),
-            lambda: solve_block(search, self.partition, block, meshes, self.target).estimate_cycles,
+            (*self.inputs[id(partition), block], meshes, search),
+            lambda: solve_block(search, partition, block, meshes, self.target).estimate_cycles,
             str,
             _number,
         )

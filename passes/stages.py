@@ -37,7 +37,7 @@ from .place import Place, settle
 from .route import Route
 from .route.text import parse_routing, print_routing
 from .schedule import plan_regions
-from .size import Size, carried_values
+from .size import Follower, Size, carried_values
 from .size_plan import SizePlan, parse_plans
 from .steer import Steering
 
@@ -150,16 +150,21 @@ def _read_partition(text: Excerpt, settings: Settings, graph: Graph) -> Partitio
     return parse_partition(text, graph)
 
 
-def _make_sizes(settings: Settings, partition: Partition, steering: Steering) -> tuple[SizePlan, ...]:
+def _make_sizes(
+    settings: Settings, partition: Partition, steering: Steering, followers: tuple[Follower, ...]
+) -> tuple[SizePlan, ...]:
     live = settings.defects.alive(0).cores
-    return tuple(Size(steering, remember=settings.remember)(partition, settings.target, live))
+    size = Size(steering, remember=settings.remember, followers=followers)
+    return tuple(size(partition, settings.target, live))
 
 
 def _print_sizes(plans: Sequence[SizePlan]) -> str:
     return "".join(f"{plan}\n" for plan in plans)
 
 
-def _read_sizes(text: Excerpt, settings: Settings, partition: Partition, steering: Steering) -> tuple[SizePlan, ...]:
+def _read_sizes(
+    text: Excerpt, settings: Settings, partition: Partition, steering: Steering, followers: tuple[Follower, ...]
+) -> tuple[SizePlan, ...]:
     return parse_plans(text, partition, settings.target)
 
 

@@ -89,14 +89,17 @@ class NoSuchStrategy(CompileError):
 class Search:
     """Options of the search: how many strategies an op may try, fewer for ops off the critical path; forced ones by op.
 
-    ``shared`` layouts are forced by value. ``kept_bytes`` of SRAM are not for weights: caches and activations need
-    them. ``reasons``: of how many next best strategies of each op to work out what they would cost.
+    ``shared`` layouts are forced by value. ``kept`` values (weights, caches) lie as another entry has them, in one of
+    these layouts, wherever an op has a strategy that reads or makes them so. ``kept_bytes`` of SRAM are not for
+    weights: caches and activations need them. ``reasons``: of how many next best strategies of each op to work out what they
+    would cost.
     """
 
     tries: int = 16
     early_tries: int = 6
     forced: Mapping[OpId, str] = field(default_factory=dict)
     shared: Mapping[ValueName, Layout] = field(default_factory=dict)
+    kept: Mapping[ValueName, tuple[Layout, ...]] = field(default_factory=dict)
     kept_bytes: int = 0
     reasons: int = 0
 
@@ -232,8 +235,18 @@ class _Problem:
             found = named(found, wanted, self.mesh)
             if not found:
                 raise NoSuchStrategy(op, wanted, names)
+        found = self.keeping(op, found)
         own = ((s, own_cycles(self.graph, op, self.loops[op.id], s, self.mesh, self.target)) for s in found)
         return sorted(own, key=lambda pair: (pair[1], -pair[0].pes))
+
+    def keeping(self, op: Op, found: Sequence[Strategy]) -> Sequence[Strategy]:
+        """The strategies that leave kept values as they lie; all of them if none does."""
+        kept = self.options.kept
+        slots = [(i, kept[v]) for i, v in enumerate(op.inputs) if v in kept]
+        made = [(i, kept[v]) for i, v in enumerate(op.outputs) if v in kept]
+        alike = [s for s in found if all(s.ins[i] in lies for i, lies in slots)]
+        alike = [s for s in alike if all(s.outs[i] in lies for i, lies in made)]
+        return alike or found
 
     def solve(self, byte_price: int) -> Solution:
         """The cheapest choices; domains are halved while the tables are too wide."""
