@@ -157,6 +157,10 @@ def carry_through(
     """Place, embed, lay out, route and schedule one size plan, for every entry; ``margin``: lines to keep free beside
     regions."""
     request = place_request(partition, plan, steering.pins)
+    laid = []
+    if followed:  # what the others cannot follow need not be placed
+        blocks = journal.decide(LAYOUT, partition, plan, steering)
+        laid = [follow_layout(each, partition, blocks, journal) for each in followed]
     placement = journal.decide(PLACE, request, embed, margin)
     embedding = journal.decide(EMBED, placement)
     blocks = journal.decide(LAYOUT, partition, plan, steering)
@@ -164,10 +168,9 @@ def carry_through(
     tiles = Tiles()
     instances = make_instances(partition, blocks, weights, tiles)
     entries = [(partition, blocks, instances, journal)]
-    for each in followed:
-        branch = journal.branch()
-        own = follow_layout(each, partition, blocks, branch)
-        entries.append((each.partition, own, make_instances(each.partition, own, each.weights, tiles), branch))
+    for each, own in zip(followed, laid, strict=True):
+        own_instances = make_instances(each.partition, own, each.weights, tiles)
+        entries.append((each.partition, own, own_instances, journal.branch()))
     reasons = placement_reasons(request, placement, journal.machine.target, journal.machine.defects)
     mapped = []
     for cut, solved, placed, decided_in in entries:

@@ -35,6 +35,7 @@ from .steer import FREE, MeshShape, Steering
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
+CROWDED_SHARES = (None, 4, 12)  # of SRAM that one op may fill with activations, tried in turn where they do not fit
 NEAR = 0.003  # estimates this close are equal: then the mesh with fewer PEs is taken
 LEAST_FACTORED = 8  # shorter directions are not factored
 QUICK = Search(tries=10, early_tries=3)
@@ -155,16 +156,17 @@ def solve_block(
         where=f"block with op {graph.ops[-1].id}",
         hint="use a larger target or --region, more --stages, a shorter --context or fewer new tokens",
     )
-    tighter = replace(search, kept_bytes=need.total_bytes - need.weights_bytes)
-    if tighter.kept_bytes >= bound:
-        raise refusal
-    try:
-        solved = emit(name, graph, search_block(tighter, partition, name, meshes, target), target)
-    except DoesNotFit:
-        raise refusal from None
-    if plan_sram(solved.block, graph.past_max, bound).total_bytes > bound:
-        raise refusal
-    return solved
+    for share in CROWDED_SHARES:
+        kept_bytes = min(need.total_bytes - need.weights_bytes, bound - bound // 4)
+        tighter = replace(search, kept_bytes=kept_bytes, value_bytes=bound // share if share else None)
+        try:
+            solved = emit(name, graph, search_block(tighter, partition, name, meshes, target), target)
+        except DoesNotFit:
+            continue
+        need = plan_sram(solved.block, graph.past_max, bound)
+        if need.total_bytes <= bound:
+            return solved
+    raise refusal
 
 
 def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName]:

@@ -31,6 +31,7 @@ from .strategy import Strategy, dim_facts, is_legal, is_whole, lines_of, name_of
 
 EARLY_SHARE = 4  # ops that run while the block waits for its input count a quarter
 MOST_NAMED = 3  # forced ops that a message names
+CROWDED_PRICE = 64  # cycles for 64 bytes of activations beyond those that are free of charge
 BYTE_PRICES = (0, 1, 8, 64)  # cycles per 64 bytes of weights, tried in turn until the bound holds
 
 
@@ -91,7 +92,8 @@ class Search:
 
     ``shared`` layouts are forced by value. ``kept`` values (weights, caches) lie as another entry has them, in one of
     these layouts, wherever an op has a strategy that reads or makes them so. ``kept_bytes`` of SRAM are not for
-    weights: caches and activations need them. ``reasons``: of how many next best strategies of each op to work out what they
+    weights: caches and activations need them. Operands and results of one op that take more than ``value_bytes`` cost
+    `CROWDED_PRICE` for each further 64. ``reasons``: of how many next best strategies of each op to work out what they
     would cost.
     """
 
@@ -101,6 +103,7 @@ class Search:
     shared: Mapping[ValueName, Layout] = field(default_factory=dict)
     kept: Mapping[ValueName, tuple[Layout, ...]] = field(default_factory=dict)
     kept_bytes: int = 0
+    value_bytes: int | None = None
     reasons: int = 0
 
     def __call__(
@@ -229,24 +232,46 @@ class _Problem:
     def priced(self, op: Op) -> list[tuple[Strategy, int]]:
         """An op's strategies with their own cycles, cheapest first; more PEs first among equals."""
         wanted = self.options.forced.get(op.id)
-        found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, spread=wanted is None)
+        found: Sequence[Strategy] = ()
+        if any(v in self.options.kept for v in (*op.operands, *op.outputs)):
+            every = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, spread=False)
+            found = self.keeping(op, every)
+        if not found:
+            found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, spread=wanted is None)
         if wanted is not None:
             names = [name_of(s, self.mesh) for s in found]
             found = named(found, wanted, self.mesh)
             if not found:
                 raise NoSuchStrategy(op, wanted, names)
-        found = self.keeping(op, found)
-        own = ((s, own_cycles(self.graph, op, self.loops[op.id], s, self.mesh, self.target)) for s in found)
+        own = (
+            (s, own_cycles(self.graph, op, self.loops[op.id], s, self.mesh, self.target) + self.crowding(op, s))
+            for s in found
+        )
         return sorted(own, key=lambda pair: (pair[1], -pair[0].pes))
 
+    def crowding(self, op: Op, strategy: Strategy) -> int:
+        """What an op pays for the room that its operands and results take at once, weights apart."""
+        free = self.options.value_bytes
+        if free is None:
+            return 0
+        read = {
+            (self.graph.types[v], need)
+            for v, need in zip(op.inputs, strategy.ins, strict=True)
+            if v is not None and need is not None and v not in self.weights
+        }
+        made = list(zip(self.graph.out_types(op), strategy.outs, strict=True))
+        partials = zip(self.loops[op.id].partials, strategy.partials, strict=False)
+        owed = [(TensorType(p.dtype, p.shape), lies) for p, lies in partials]
+        held = sum(tile_bytes(Tiled(*each), self.mesh, self.graph.past_max) for each in (*read, *made, *owed))
+        return max(0, held - free) * CROWDED_PRICE // 64
+
     def keeping(self, op: Op, found: Sequence[Strategy]) -> Sequence[Strategy]:
-        """The strategies that leave kept values as they lie; all of them if none does."""
+        """The strategies that leave kept values as they lie."""
         kept = self.options.kept
         slots = [(i, kept[v]) for i, v in enumerate(op.inputs) if v in kept]
         made = [(i, kept[v]) for i, v in enumerate(op.outputs) if v in kept]
         alike = [s for s in found if all(s.ins[i] in lies for i, lies in slots)]
-        alike = [s for s in alike if all(s.outs[i] in lies for i, lies in made)]
-        return alike or found
+        return [s for s in alike if all(s.outs[i] in lies for i, lies in made)]
 
     def solve(self, byte_price: int) -> Solution:
         """The cheapest choices; domains are halved while the tables are too wide."""
