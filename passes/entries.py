@@ -37,17 +37,22 @@ def import_entries(model: Importer, options: Options, binding: Binding) -> tuple
     Raises:
         ImportFailed: the model cannot be read with that many tokens.
     """
+
+    def read(binding: Binding) -> Imported:
+        imported = model(binding)
+        return imported.without_numbers() if options.weightless else imported
+
     if options.entries:
         wanted = sorted(options.entries.items(), key=lambda item: item[1]["new"])
         return tuple(
             Entry(
                 name,
                 said["new"],
-                model(replace(binding, new_tokens=said["new"], batch=said.get("batch", binding.batch))),
+                read(replace(binding, new_tokens=said["new"], batch=said.get("batch", binding.batch))),
             )
             for name, said in wanted
         )
-    first = model(binding)
+    first = read(binding)
     chunk = default_chunk(first)
     if not chunk:
         return (Entry(MAIN, 0, first),)
@@ -55,10 +60,10 @@ def import_entries(model: Importer, options: Options, binding: Binding) -> tuple
     kept = tuple(a for a in first.assumptions if not a.text.startswith("new tokens ="))
     flag = "--entry NAME:new=N for each, or --new-tokens N for one entry, main"
     try:
-        more = (Entry("prefill", chunk, model(replace(binding, new_tokens=chunk, context=context))),)
+        more = [Entry("prefill", chunk, read(replace(binding, new_tokens=chunk, context=context)))]
         said = Assumption(f"entries decode (1 new token) and prefill ({chunk} new tokens)", flag)
     except ImportFailed as problem:
-        more = ()
+        more = []
         said = Assumption(f"entry decode (1 new token), as {chunk} new tokens cannot be read: {problem}", flag)
     return (Entry("decode", 1, replace(first, assumptions=(*kept, said))), *more)
 

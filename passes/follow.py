@@ -3,37 +3,29 @@
 The first entry is the one that takes in fewest tokens (`decode`); it is decided as if it were alone, except that
 the regions must hold the others too. The others have its stages, regions and meshes; their weights and caches lie as
 there, as far as any op can read them so, since the same tiles serve all entries. Only then are their other layouts
-searched and their streams routed: an entry begins with its own configuration of the routers. On every PE the weights
-of all entries, the largest caches and the largest peak of activations must fit.
+searched (`solve.py`) and their streams routed: an entry begins with its own configuration of the routers. On every PE
+the weights of all entries, the largest caches and the largest peak of activations must fit.
 
-Reads the decisions of the first entry; writes partitions and blocks of the others. Cost: for each further entry one
-layout search, over few strategies.
+Reads entries and the partition of the first; writes the partitions of the others. Cost: linear in ops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from wafercc.errors import CompileError, DoesNotFit
-from wafercc.ir.block import BlockName
-from wafercc.ir.graph import Graph, ValueName
-from wafercc.ir.layout import Layout, tile_bytes
-from wafercc.ir.partition import Partition, Stage
+from wafercc.ir.graph import Graph
+from wafercc.ir.layout import tile_bytes
+from wafercc.ir.partition import Partition
 from wafercc.targets import Target
 
 from .assemble import Mapped
 from .base import run_rewrites
 from .entries import Entry
-from .journal import Journal
-from .layout import SolvedBlock
 from .options import Options
 from .partition import partition_like
 from .rewrite import all_rewrites
-from .size import Follower, Size
-from .stages import LAYOUT
-
-LARGE_ELEMENTS = 4096  # a smaller weight may be held twice, if that is what it takes
+from .solve import Follower
 
 
 def follow(entries: Sequence[Entry], first: Partition, options: Options) -> tuple[Follower, ...]:
@@ -61,50 +53,6 @@ def _check_states(name: str, graph: Graph, first: Graph) -> None:
                 where=f"cache {past}, entry {name}",
                 hint="give all entries the same batch",
             )
-
-
-def follow_layout(
-    follower: Follower, first: Partition, solved: Mapping[BlockName, SolvedBlock], journal: Journal
-) -> dict[BlockName, SolvedBlock]:
-    """Every block of a further entry, on the meshes of the first one, with weights and caches as they lie there.
-
-    Where that leaves an op no way, small weights lie as it likes, and then all.
-
-    Raises:
-        DoesNotFit: a block needs more SRAM than a PE has.
-        CompileError: no combination of layouts leads through a block.
-    """
-    partition, found = follower.partition, {}
-    size = Size(remember=journal.remember(LAYOUT))
-    for name, template in partition.templates.items():
-        where = next(i for i, stage in enumerate(partition.stages) if stage.block == name)
-        stage, theirs = partition.stages[where], first.stages[where]
-        block = solved[theirs.block]
-        caches = {*template.states, *template.states.values()}
-        back = {stage.bindings[v]: v for v in (*template.weights, *caches)}
-        lies = _layouts(block, first.templates[theirs.block], theirs)
-        kept = {back[value]: layouts for value, layouts in lies.items() if value in back}
-        shared = {v: kept[v][0] for v in template.states if v in kept}
-        searches = []
-        for least in (0, LARGE_ELEMENTS, None):
-            held = {v for v in kept if v in caches or (least is not None and template.types[v].elements >= least)}
-            searches.append(replace(size.search, kept={v: kept[v] for v in kept if v in held}, shared=shared))
-        found[name] = size.first_solved(searches, partition, name, [block.block.mesh], journal.machine.target)
-    return found
-
-
-def _layouts(solved: SolvedBlock, template: Graph, stage: Stage) -> dict[ValueName, tuple[Layout, ...]]:
-    """Value of the graph → the layouts that a stage of the first entry has it in: its weights, caches, next caches."""
-    found: dict[ValueName, tuple[Layout, ...]] = {}
-    block = solved.block
-    for local, weight in solved.weights.items():
-        value = stage.bindings[weight]
-        found[value] = (*found.get(value, ()), block.values[local].layout)
-    for past, present in template.states.items():
-        for name in (past, present):
-            local = next(own for own, value in solved.interface.items() if value == name)
-            found[stage.bindings[name]] = (block.values[local].layout,)
-    return found
 
 
 def check_together(entries: Sequence[Mapped], past_max: Sequence[int], target: Target) -> None:

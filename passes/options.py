@@ -98,6 +98,13 @@ def entry_word(text: str) -> tuple[str, dict[str, int]]:
     return name, dict(pair(int)(word) for word in rest.split(",") if word)
 
 
+def switch_word(text: str) -> bool:
+    """What a flag without a value reads: nothing, as True."""
+    if text:
+        raise ValueError(f"{text!r} where no value is wanted")
+    return True
+
+
 def count_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
@@ -158,6 +165,13 @@ class Options:
         None, "--new-tokens", "Tokens a run takes in, where no shape says it.", "TOKENS", int
     )
     batch: int | None = _option(None, "--batch", "Sequences a run takes in, where no shape says it.", "N", int)
+    weightless: bool = _option(
+        False,
+        "--weightless",
+        "Leave out the numbers of all weights, so that files of external data need not exist. Such a program can be "
+        "timed (wafercc run --timing-only) but computes no values.",
+        parse=switch_word,
+    )
     entries: Mapping[str, Mapping[str, int]] = _option(
         {},
         "--entry",

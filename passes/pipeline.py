@@ -37,7 +37,7 @@ from .constraints import with_constraints
 from .embed import Embed
 from .entries import Entry, import_entries, without_others
 from .fit import check_forced_region, needs_wafers
-from .follow import check_together, follow, follow_layout
+from .follow import check_together, follow
 from .journal import Course, Journal, Stopped
 from .lower import Tiles, make_instances, stream_demands
 from .machine import find_machine
@@ -47,8 +47,8 @@ from .place.request import place_request, placed_plan
 from .rewrite import all_rewrites, refuse_unknown
 from .room import with_room
 from .schedule import order_tasks
-from .size import Follower
 from .size_plan import SizePlan
+from .solve import Follower, Solve
 from .stage_file import print_stage_file
 from .stages import EMBED, IMPORT, LAYOUT, PARTITION, PLACE, REWRITE, ROUTE, SCHEDULE, SIZE, Traffic
 from .steer import Steering, steer
@@ -133,13 +133,13 @@ def compile_entries(entries: Sequence[Entry], journal: Journal) -> PlacedProgram
 
 
 def _tries(
-    partition: Partition, steering: Steering, journal: Journal, followed: Sequence[Follower]
+    partition: Partition, steering: Steering, journal: Journal, followed: tuple[Follower, ...]
 ) -> Iterator[tuple[SizePlan, Embed]]:
     """What may be carried through, best first: size plan and kind of embedding; only one if a file has placed it."""
     if journal.has(PLACE):
         yield placed_plan(journal.course.given[PLACE.name], partition), Embed()
     else:
-        plans = journal.decide(SIZE, partition, steering, tuple(followed))
+        plans = journal.decide(SIZE, partition, steering, followed)
         for embeddings in steering.embeddings:
             yield from product(plans, embeddings)
 
@@ -151,7 +151,7 @@ def carry_through(
     steering: Steering,
     weights: Weights,
     journal: Journal,
-    followed: Sequence[Follower],
+    followed: tuple[Follower, ...],
     margin: Mapping[RegionId, int],
 ) -> tuple[Mapped, ...]:
     """Place, embed, lay out, route and schedule one size plan, for every entry; ``margin``: lines to keep free beside
@@ -159,11 +159,12 @@ def carry_through(
     request = place_request(partition, plan, steering.pins)
     laid = []
     if followed:  # what the others cannot follow need not be placed
-        blocks = journal.decide(LAYOUT, partition, plan, steering)
-        laid = [follow_layout(each, partition, blocks, journal) for each in followed]
+        blocks = journal.decide(LAYOUT, partition, plan, steering, followed)
+        solve = Solve(remember=journal.remember(LAYOUT))
+        laid = [solve.follow(each, partition, blocks, journal.machine.target) for each in followed]
     placement = journal.decide(PLACE, request, embed, margin)
     embedding = journal.decide(EMBED, placement)
-    blocks = journal.decide(LAYOUT, partition, plan, steering)
+    blocks = journal.decide(LAYOUT, partition, plan, steering, followed)
     regions = tuple(embedding.regions[s.region].region(s.region) for s in partition.stages)
     tiles = Tiles()
     instances = make_instances(partition, blocks, weights, tiles)
@@ -200,7 +201,7 @@ def _begun(model: Path, options: Options, course: Course) -> Iterator[tuple[tupl
         new_tokens=options.new_tokens,
         batch=options.batch,
     )
-    entries = import_entries(open_model(model), options, binding)
+    entries = import_entries(open_model(model, allow_missing_weights=options.weightless), options, binding)
     imported = entries[0].imported
     if course.resumed is not None:
         course.resumed.check_model(imported.source.sha256, model)

@@ -5,8 +5,7 @@ meshes are tried from small to large until more PEs stop paying, then columns ar
 is a list of plans, best first, each smaller than the one before, for placement to fall back on where defects leave
 too little room.
 
-Reads Partition and Target; writes plans of solved blocks. Cost: a few dozen layout searches over few strategies, then
-one full search per block.
+Reads Partition and Target; writes size plans. Cost: a few dozen layout searches over few strategies.
 """
 
 from __future__ import annotations
@@ -14,59 +13,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.block import BlockName
-from wafercc.ir.graph import ValueName
 from wafercc.ir.layout import Mesh
 from wafercc.ir.lines import Excerpt
 from wafercc.ir.partition import Partition
 from wafercc.ir.text import print_graph
-from wafercc.ir.weights import Weights
 from wafercc.targets import Target
 
 from .cache import Remember, anew
-from .layout import NoSuchStrategy, Search, Solution, SolvedBlock, emit, parse_blocks, print_blocks
-from .partition import cheap_values
-from .schedule import plan_sram
+from .layout import NoSuchStrategy, Search
 from .size_plan import SizePlan
+from .solve import LEAST_FACTORED, QUICK, Follower, carried_values, factorings, solve_block, steer_search
 from .steer import FREE, MeshShape, Steering
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
-CROWDED_SHARES = (None, 4, 12)  # of SRAM that one op may fill with activations, tried in turn where they do not fit
 NEAR = 0.003  # estimates this close are equal: then the mesh with fewer PEs is taken
-LEAST_FACTORED = 8  # shorter directions are not factored
-QUICK = Search(tries=10, early_tries=3)
 QUICKER = Search(tries=4, early_tries=2)  # for further entries, which hardly decide the size
 
 
 @dataclass(frozen=True)
-class Follower:
-    """A further entry, cut into the stages of the first. ``share``: what its cycles count for beside those of the first
-    entry: they come less often, as it takes in more tokens.
-    """
-
-    name: str
-    partition: Partition
-    weights: Weights
-    share: float
-
-    def blocks_of(self, first: Partition, block: BlockName) -> tuple[BlockName, ...]:
-        """The blocks that run in the regions of a block of the first entry."""
-        pairs = zip(first.stages, self.partition.stages, strict=True)
-        return tuple(dict.fromkeys(own.block for stage, own in pairs if stage.block == block))
-
-
-@dataclass(frozen=True)
 class Size:
-    """Options of the pass: what is decided beforehand, the full search, and which entries follow. ``remember`` may know
-    what a search has found before.
+    """Options of the pass: what is decided beforehand, and which entries follow. ``remember`` may know what a search
+    has found before.
     """
 
     steering: Steering = FREE
-    search: Search = Search(tries=20, early_tries=4, reasons=4)
     remember: Remember = anew
     followers: tuple[Follower, ...] = ()
 
@@ -81,150 +56,6 @@ class Size:
             yield SizePlan(self.steering.shapes)
             return
         yield from _Sizer(partition, target, live_pes, self.steering, self.remember, self.followers).plans()
-
-    def solve(self, partition: Partition, plan: SizePlan, target: Target) -> dict[BlockName, SolvedBlock]:
-        """Every block searched in full; once more with room kept for caches and activations where weights leave
-        none.
-        """
-        solved: dict[BlockName, SolvedBlock] = {}
-        for name in partition.templates:
-            whole = self.steering.meshes.get(name)
-            meshes = factorings(plan.shapes[name]) if whole is None else [whole]
-            steered = steer_search(self.search, self.steering, name)
-            solved[name] = self.first_solved([steered], partition, name, meshes, target)
-        return solved
-
-    def first_solved(
-        self,
-        searches: Sequence[Search],
-        partition: Partition,
-        name: BlockName,
-        meshes: Sequence[Mesh],
-        target: Target,
-    ) -> SolvedBlock:
-        """One block by the first of these searches that finds a way.
-
-        Raises:
-            CompileError: none does; that of the first.
-        """
-        carried, template = carried_values(partition, name), partition.templates[name]
-        refusal: CompileError | None = None
-        for search in searches:
-            inputs = (name, print_graph(template), sorted(carried), meshes, search)
-            try:
-                return self.remember(
-                    inputs,
-                    partial(solve_block, search, partition, name, meshes, target),
-                    _one_block,
-                    lambda text: parse_blocks(text, {name: template}, {name: carried}, target)[name],
-                )
-            except CompileError as problem:
-                refusal = refusal or problem
-        assert refusal is not None
-        raise refusal
-
-
-def steer_search(search: Search, steering: Steering, name: BlockName) -> Search:
-    """The search of one block, with what is forced there."""
-    return replace(search, forced=steering.strategies.get(name, {}), shared=steering.shared.get(name, {}))
-
-
-def _one_block(solved: SolvedBlock) -> str:
-    return print_blocks({solved.block.name: solved})
-
-
-def solve_block(
-    search: Search, partition: Partition, name: BlockName, meshes: Sequence[Mesh], target: Target
-) -> SolvedBlock:
-    """One block whose SRAM plan holds: searched again, with room for caches and activations, where weights leave none.
-
-    Raises:
-        DoesNotFit: it needs more than a PE has; the message names the three parts.
-    """
-    graph, bound = partition.templates[name], target.pe.usable_bytes
-    solved = emit(name, graph, search_block(search, partition, name, meshes, target), target)
-    need = plan_sram(solved.block, graph.past_max, bound)
-    if need.total_bytes <= bound:
-        return solved
-    refusal = DoesNotFit(
-        f"{len(graph.ops)} ops{search.words(graph)} need {need.total_bytes} bytes per PE on "
-        f"{solved.block.mesh.columns}x{solved.block.mesh.rows} PEs (weights {need.weights_bytes}, caches "
-        f"{need.state_bytes}, activations {need.peak_activation_bytes}); {bound} are usable",
-        resource="SRAM bytes per PE",
-        demand=need.total_bytes,
-        bound=bound,
-        where=f"block with op {graph.ops[-1].id}",
-        hint="use a larger target or --region, more --stages, a shorter --context or fewer new tokens",
-    )
-    for share in CROWDED_SHARES:
-        kept_bytes = min(need.total_bytes - need.weights_bytes, bound - bound // 4)
-        tighter = replace(search, kept_bytes=kept_bytes, value_bytes=bound // share if share else None)
-        try:
-            solved = emit(name, graph, search_block(tighter, partition, name, meshes, target), target)
-        except DoesNotFit:
-            continue
-        need = plan_sram(solved.block, graph.past_max, bound)
-        if need.total_bytes <= bound:
-            return solved
-    raise refusal
-
-
-def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName]:
-    """Interface values of a template that some stage exchanges with another stage."""
-    template, outside = partition.templates[name], set(partition.graph.inputs)
-    read = {s.bindings[n] for s in partition.stages for n in partition.templates[s.block].inputs}
-    sent = read - outside
-    return frozenset(
-        value
-        for stage in partition.stages
-        if stage.block == name
-        for value in (*template.inputs, *template.outputs)
-        if stage.bindings[value] in sent
-    )
-
-
-def search_block(
-    search: Search, partition: Partition, name: BlockName, meshes: Sequence[Mesh], target: Target
-) -> Solution:
-    """The best layout of one block over some factorings of its mesh; the first of equals.
-
-    Raises:
-        DoesNotFit: it needs more SRAM than there is on each of them.
-        NoSuchStrategy: a forced strategy exists on none of them; all that exist are named.
-    """
-    graph = partition.templates[name]
-    early, carried = cheap_values(graph), carried_values(partition, name)
-    found: Solution | None = None
-    refusal: CompileError | None = None
-    for mesh in meshes:
-        try:
-            solution = search(graph, mesh, target, early, carried)
-        except DoesNotFit as problem:
-            refusal = refusal if isinstance(refusal, DoesNotFit) else problem
-            continue
-        except NoSuchStrategy as problem:
-            refusal = problem.joined(refusal)
-            continue
-        if found is None or solution.cycles < found.cycles:
-            found = solution
-    if found is None:
-        assert refusal is not None
-        raise refusal
-    return found
-
-
-def factorings(shape: MeshShape) -> list[Mesh]:
-    """Meshes of this shape (rows, columns): columns in two, none, rows in two; only lengths that divide evenly.
-
-    One half for the heads or the batch and the other for the cache lets attention cut both over one direction.
-    """
-    rows, columns = shape
-    meshes = [Mesh.of([rows], [columns])]
-    if columns % 2 == 0 and columns >= LEAST_FACTORED:
-        meshes.insert(0, Mesh.of([rows], [2, columns // 2]))
-    if rows % 2 == 0 and rows >= LEAST_FACTORED:
-        meshes.append(Mesh.of([2, rows // 2], [columns]))
-    return meshes
 
 
 def _even(length: int) -> int:

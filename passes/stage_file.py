@@ -189,7 +189,7 @@ def _option_lines(options: Options, path: Path) -> Iterator[str]:
         elif value != getattr(default, each.name):
             named = each.name == "defects" or (each.name == "target" and str(value).endswith(".toml"))
             word = _relative(Path(value), path) if named else _word(value[::-1] if each.name == "region" else value)
-            yield f"option {flag.name} {word}"
+            yield f"option {flag.name}" + ("" if value is True else f" {word}")
 
 
 def _word(value: object) -> str:

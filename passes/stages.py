@@ -37,8 +37,9 @@ from .place import Place, settle
 from .route import Route
 from .route.text import parse_routing, print_routing
 from .schedule import plan_regions
-from .size import Follower, Size, carried_values
+from .size import Size
 from .size_plan import SizePlan, parse_plans
+from .solve import Follower, Solve, carried_values
 from .steer import Steering
 
 P = ParamSpec("P")
@@ -190,13 +191,18 @@ def _read_embedding(text: Excerpt, settings: Settings, placement: Placement) -> 
 
 
 def _make_blocks(
-    settings: Settings, partition: Partition, plan: SizePlan, steering: Steering
+    settings: Settings, partition: Partition, plan: SizePlan, steering: Steering, followers: tuple[Follower, ...]
 ) -> dict[BlockName, SolvedBlock]:
-    return Size(steering, remember=settings.remember).solve(partition, plan, settings.target)
+    return Solve(steering, remember=settings.remember, followers=followers)(partition, plan, settings.target)
 
 
 def _read_blocks(
-    text: Excerpt, settings: Settings, partition: Partition, plan: SizePlan, steering: Steering
+    text: Excerpt,
+    settings: Settings,
+    partition: Partition,
+    plan: SizePlan,
+    steering: Steering,
+    followers: tuple[Follower, ...],
 ) -> dict[BlockName, SolvedBlock]:
     carried = {name: carried_values(partition, name) for name in partition.templates}
     blocks = parse_blocks(text, partition.templates, carried, settings.target)
@@ -265,7 +271,7 @@ def _kept_whole(
 
 _BOUND = ("shapes", "dims", "inputs_like", "context", "new_tokens", "batch")
 _FORCED = ("meshes", "strategies")  # they reach their stages as `Steering`, and what is remembered by its inputs
-_WHOLE = ("entries", "wafers", "objective", "dtype")  # what kind of program it is to be
+_WHOLE = ("entries", "wafers", "objective", "dtype", "weightless")  # what kind of program it is to be
 
 IMPORT = Stage("import", (*_BOUND, *_WHOLE), _same_graph, print_graph, _read_graph, tried=False)
 REWRITE = Stage("rewrite", ("disabled_passes",), _same_graph, print_graph, _read_graph, tried=False)

@@ -102,7 +102,7 @@ def check_weights(program: PlacedProgram) -> None:
         raise RunError(
             f"{len(without)} of {len(program.weights)} weights have no numbers, so values cannot be executed",
             where=f"weight {program.weights[without[0]].origin}",
-            hint="run with timing only, or compile with the model's weights",
+            hint="run with --timing-only, or compile with the model's weights and without --weightless",
         )
 
 

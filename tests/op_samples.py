@@ -190,6 +190,33 @@ def _lookups() -> list[Sample]:
     ]
 
 
+def _selects() -> list[Sample]:
+    x, updates = f32(3, 7, 4, low=-9, high=10), f32(3, 2, 4, seed=1)
+    distinct = np.stack([np.random.default_rng(i).permutation(7)[:2] for i in range(12)], 1).reshape(2, 3, 4)
+    places, spots = np.moveaxis(distinct, 0, 1) - 7, np.array([[0, 2], [2, -1], [0, 2]])
+    found = [
+        sample("topk", x, axis=1, k=3, largest=True),
+        sample("topk", x, axis=2, k=4, largest=False, label="smallest"),
+        sample("topk", i64(2, 9), axis=1, k=2, largest=True, label="i64"),
+        sample("gather_elements", x, places, axis=1, onnx=Onnx("GatherElements", {"axis": 1})),
+        sample("gather_elements", x, places[:2], axis=1, label="box", onnx=Onnx("GatherElements", {"axis": 1})),
+        sample("nonzero", i64(3, 5, low=0, high=2)),
+        sample("nonzero", flags(6), label="bool"),
+        sample("scatter_elements", x, np.full((3, 2, 4), 7), updates, axis=1, reduction="none", label="outside"),
+        sample("scatter_nd", f32(3, 4, 5), np.array([[9, 0]]), f32(1, 5), reduction="add", label="outside"),
+    ]
+    for how in ("none", "add", "max", "min", "mul"):
+        node = Onnx("ScatterElements", {"axis": 1, "reduction": how})
+        found.append(
+            sample("scatter_elements", x, places, updates, axis=1, reduction=how, label=how, onnx=node),
+        )
+        node, rows = Onnx("ScatterND", {"reduction": how}), spots[:2] if how == "none" else spots
+        found.append(
+            sample("scatter_nd", f32(3, 4, 5), rows, f32(len(rows), 5), reduction=how, label=how, onnx=node),
+        )
+    return found
+
+
 def _matmuls() -> list[Sample]:
     cached = TensorType(from_numpy(np.dtype(np.float32)), (2, 3, Affine(1, 1, 7), 4))
     query = TensorType(cached.dtype, (2, 3, 2, Affine(1, 1, 7)))
@@ -258,6 +285,7 @@ SAMPLES: tuple[Sample, ...] = (
     *_sources(),
     *_shapes(),
     *_lookups(),
+    *_selects(),
     *_matmuls(),
     *_reductions(),
     *_norms(),

@@ -30,7 +30,7 @@ from wafercc.targets import Target
 
 from . import price
 from .relayout import Move, plan
-from .search import Solution
+from .solution import Solution
 from .strategy import Strategy, is_whole, lines_of, name_of
 
 

@@ -20,53 +20,21 @@ import numpy as np
 
 from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.graph import Graph, Op, OpId, TensorType, ValueName
-from wafercc.ir.layout import UNCUT, Layout, Mesh, Split, Tiled, tile_bytes
+from wafercc.ir.layout import Layout, Mesh, Tiled, tile_bytes
 from wafercc.ir.loops import Loops
 from wafercc.targets import Target
 
 from . import price
 from .eliminate import IMPOSSIBLE, Factor, Table, TooWide, marginals, minimise
 from .relayout import plan
+from .shared import boundary_layout, shared_values
+from .solution import Reason, Solution, solution_of
 from .strategy import Strategy, dim_facts, is_legal, is_whole, lines_of, name_of, named, op_loops, strategies
 
 EARLY_SHARE = 4  # ops that run while the block waits for its input count a quarter
 MOST_NAMED = 3  # forced ops that a message names
 CROWDED_PRICE = 64  # cycles for 64 bytes of activations beyond those that are free of charge
 BYTE_PRICES = (0, 1, 8, 64)  # cycles per 64 bytes of weights, tried in turn until the bound holds
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why an op is cut as it is: its own cycles, and the block's cycles if it had to take each of the next best.
-
-    ``others``: (strategy, cycles of the whole block with that strategy forced and all else chosen anew), best first.
-    ``tried`` of ``known`` strategies were in the search; ``forced``: by name, so that nothing else was.
-    """
-
-    own_cycles: int
-    others: tuple[tuple[str, int], ...]
-    tried: int
-    known: int
-    forced: bool
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A block's choices on one mesh: a strategy per op, the shared layout of values, and the estimate they were
-    chosen by.
-
-    ``byte_price``: cycles charged for each 64 bytes of weights on a PE, 0 where SRAM has room; ``cycles`` are without
-    it.
-    """
-
-    mesh: Mesh
-    strategies: Mapping[OpId, Strategy]
-    shared: Mapping[ValueName, Layout]
-    outputs: Mapping[ValueName, Layout]
-    cycles: int
-    weight_bytes: int
-    byte_price: int = 0
-    reasons: Mapping[OpId, Reason] = field(default_factory=dict)
 
 
 class NoSuchStrategy(CompileError):
@@ -141,28 +109,6 @@ class Search:
         return f" with {', '.join(found[:MOST_NAMED])}{more}" if found else ""
 
 
-def boundary_layout(kind: TensorType, mesh: Mesh) -> Layout:
-    """How values cross from stage to stage: the last dimension over the rows, copies along each row.
-
-    Every row of one region then talks to the same row of the next: as many lanes as rows.
-    """
-    rows = tuple(a.name for a in mesh.axes if a.along == "y" and a.extent > 1)
-    last = kind.shape[-1] if kind.shape else 1
-    if not rows or not isinstance(last, int) or last < 2:
-        return Layout.replicated(kind.rank)
-    return Layout((*(UNCUT,) * (kind.rank - 1), Split(rows)))
-
-
-def shared_values(graph: Graph) -> list[ValueName]:
-    """Inputs, and values that several operands read: each is brought into one shared layout first."""
-    weights = frozenset(graph.weights)
-    reads: dict[ValueName, int] = {}
-    for op in graph.ops:
-        for value in op.operands:
-            reads[value] = reads.get(value, 0) + 1
-    return [v for v, n in reads.items() if v not in weights and (n > 1 or v in graph.inputs)]
-
-
 def own_cycles(graph: Graph, op: Op, loops: Loops, strategy: Strategy, mesh: Mesh, target: Target) -> int:
     """Local work and reductions of one op, in cycles."""
     kind = next((t for t in graph.in_types(op) if t is not None), graph.out_types(op)[0])
@@ -179,34 +125,6 @@ def own_cycles(graph: Graph, op: Op, loops: Loops, strategy: Strategy, mesh: Mes
     for line in lines_of(mesh, [axis for axis, _ in strategy.owed]):
         total += price.all_reduce(mesh.parts(line), words, target, is_whole(mesh, line)).cycles
     return total
-
-
-def solution_of(
-    graph: Graph,
-    mesh: Mesh,
-    picked: Mapping[OpId, Strategy],
-    shared: Mapping[ValueName, Layout],
-    carried: frozenset[ValueName],
-    cycles: int,
-    byte_price: int,
-    reasons: Mapping[OpId, Reason],
-) -> Solution:
-    """The solution that these choices make."""
-    weights = frozenset(graph.weights)
-    held = {
-        (v, need) for op in graph.ops for v, need in zip(op.inputs, picked[op.id].ins, strict=True) if v in weights
-    }
-    size = sum(
-        tile_bytes(Tiled(graph.types[v], need), mesh, graph.past_max)
-        for v, need in held
-        if v is not None and need is not None
-    )
-    outputs: dict[ValueName, Layout] = {}
-    for value in graph.outputs:
-        producer = graph.producer[value]
-        made = picked[producer.id].outs[producer.outputs.index(value)]
-        outputs[value] = boundary_layout(graph.types[value], mesh) if value in carried else made
-    return Solution(mesh, picked, shared, outputs, cycles, size, byte_price, reasons)
 
 
 class _Problem:
@@ -243,10 +161,7 @@ class _Problem:
             found = named(found, wanted, self.mesh)
             if not found:
                 raise NoSuchStrategy(op, wanted, names)
-        own = (
-            (s, own_cycles(self.graph, op, self.loops[op.id], s, self.mesh, self.target) + self.crowding(op, s))
-            for s in found
-        )
+        own = ((s, own_cycles(self.graph, op, self.loops[op.id], s, self.mesh, self.target)) for s in found)
         return sorted(own, key=lambda pair: (pair[1], -pair[0].pes))
 
     def crowding(self, op: Op, strategy: Strategy) -> int:
@@ -268,7 +183,7 @@ class _Problem:
     def keeping(self, op: Op, found: Sequence[Strategy]) -> Sequence[Strategy]:
         """The strategies that leave kept values as they lie."""
         kept = self.options.kept
-        slots = [(i, kept[v]) for i, v in enumerate(op.inputs) if v in kept]
+        slots = [(i, kept[v]) for i, v in enumerate(op.inputs) if v is not None and v in kept]
         made = [(i, kept[v]) for i, v in enumerate(op.outputs) if v in kept]
         alike = [s for s in found if all(s.ins[i] in lies for i, lies in slots)]
         return [s for s in alike if all(s.outs[i] in lies for i, lies in made)]
@@ -291,7 +206,7 @@ class _Problem:
             pairs = self.shortlist(op, early_tries if is_early else tries, byte_price)
             domains.append([s for s, _ in pairs])
             share = EARLY_SHARE if is_early else 1
-            own = [c // share + self.output_cycles(op, s) + self.price_bytes(op, s, byte_price) for s, c in pairs]
+            own = [c // share + self.output_cycles(op, s) + self.room(op, s, byte_price) for s, c in pairs]
             factors.append(Factor((i,), np.array(own, np.int64)))
         number = {op.id: i for i, op in enumerate(graph.ops)}
         shared: dict[ValueName, tuple[int, list[Layout]]] = {}
@@ -326,7 +241,7 @@ class _Problem:
                 where=f"op {graph.ops[-1].id}",
                 hint="use another --strategy" if forced else "use fewer new tokens, more --stages or another --region",
             )
-        paid = cycles - sum(self.price_bytes(op, picked[op.id], byte_price) for op in graph.ops)
+        paid = cycles - sum(self.room(op, picked[op.id], byte_price) for op in graph.ops)
         layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
         reasons = self.reasons(domains, chosen, marginals(sizes, factors), paid) if self.options.reasons else {}
         return solution_of(graph, self.mesh, picked, layouts_shared, self.carried, paid, byte_price, reasons)
@@ -400,9 +315,13 @@ class _Problem:
 
     def shortlist(self, op: Op, tries: int, byte_price: int) -> list[tuple[Strategy, int]]:
         pairs = self.found[op.id]
-        if byte_price:
-            pairs = sorted(pairs, key=lambda pair: pair[1] + self.price_bytes(op, pair[0], byte_price))
+        if byte_price or self.options.value_bytes is not None:
+            pairs = sorted(pairs, key=lambda pair: pair[1] + self.room(op, pair[0], byte_price))
         return pairs[:tries]
+
+    def room(self, op: Op, strategy: Strategy, byte_price: int) -> int:
+        """What an op pays for SRAM: its weights by the byte, its activations where they crowd it."""
+        return self.price_bytes(op, strategy, byte_price) + self.crowding(op, strategy)
 
     def price_bytes(self, op: Op, strategy: Strategy, byte_price: int) -> int:
         if not byte_price:

@@ -28,7 +28,9 @@ from wafercc.ir.loops import Loops
 from wafercc.targets import Target
 
 from .emit import SolvedBlock, emit
-from .search import Reason, boundary_layout, own_cycles, shared_values, solution_of
+from .search import own_cycles
+from .shared import boundary_layout, shared_values
+from .solution import Reason, solution_of
 from .strategy import Cut, Strategy, dim_facts, name_of, op_loops, strategies, strategy_of
 
 SHOWN = 6  # strategies that a message lists

@@ -23,6 +23,8 @@ def _parse(flag: Flag, value: Any) -> Any:
     """What one flag was given, each word read by the flag's own parser."""
     if value is None or flag.choices:
         return value
+    if isinstance(value, bool):
+        return value or None
     words = value if flag.collect else (value,)
     try:
         parsed = [flag.parse(word) for word in words]
@@ -34,6 +36,8 @@ def _parse(flag: Flag, value: Any) -> Any:
 def option_of(name: str, flag: Flag, default: object) -> click.Option:
     """The command-line form of one field; what is not given on the command line is left to the field's default."""
     words = [flag.help]
+    if isinstance(default, bool):
+        return click.Option([flag.name, name], help=flag.help, is_flag=True, callback=lambda c, p, v: _parse(flag, v))
     if flag.collect:
         words.append("May be repeated.")
     if isinstance(default, str | int) and not isinstance(default, bool):

@@ -43,6 +43,7 @@ class Context:
         self.types: dict[ValueName, TensorType] = {}
         self.sources: dict[ValueName, WeightSource] = {}
         self.joined: dict[str, list[Value]] = {}
+        self.ragged: set[ValueName] = set()
         self.node: Node | None = None
         self._made: dict[object, Value] = {}
         self._tensors: dict[ValueName, Tensor] = {}
@@ -103,6 +104,11 @@ class Context:
         """
         array = self.array(value)
         if array is None:
+            if value.name in self._tensors and self._tensors[value.name].load is None:
+                raise node.fail(
+                    f"{what} is the tensor {value.name}, whose external data is absent",
+                    hint="weights may be absent, shapes may not: save the model with its small tensors inside",
+                )
             raise node.fail(
                 f"{what} depends on the model's data, not on shapes alone",
                 hint="wafercc needs all shapes when it compiles: bind the dimensions to numbers with --shape",
@@ -212,6 +218,8 @@ class Context:
     def _append(self, op: Op, result: TensorType) -> Value:
         self.ops.append(op)
         self.types[op.outputs[0]] = result
+        if op.kind == "nonzero" or (self.ragged.intersection(op.operands) and not op.kind.startswith("scatter")):
+            self.ragged.update(op.outputs)
         return Value(result, name=op.outputs[0])
 
     def _content(self, value: Value, among: Iterable[Value]) -> Value:

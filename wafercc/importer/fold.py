@@ -31,7 +31,8 @@ ELEMENTWISE = frozenset(
     }
 )
 _NUMBERS = ELEMENTWISE | {
-    *("reshape", "transpose", "expand", "slice", "concat", "gather", "gather_nd", "cumsum"),
+    *("reshape", "transpose", "expand", "slice", "concat", "gather", "gather_nd", "cumsum", "topk", "gather_elements"),
+    *("scatter_elements", "scatter_nd"),
     *("reduce_sum", "reduce_mean", "reduce_max", "reduce_min"),
 }
 

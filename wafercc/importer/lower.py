@@ -12,7 +12,17 @@ from ..errors import ImportFailed
 from ..ir.dims import Undecided
 from ..ir.graph import Graph, Op, OpId, TensorType, ValueName
 from ..ir.weights import Weights
-from . import ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_scatter, ops_shape
+from . import (
+    ops_attention,
+    ops_elementwise,
+    ops_linear,
+    ops_lookup,
+    ops_norm,
+    ops_reduce,
+    ops_scatter,
+    ops_select,
+    ops_shape,
+)
 from .bind import bind
 from .content import Value
 from .context import PAST_HINT, Context
@@ -28,7 +38,17 @@ MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, Attribu
 """What a lowering function may run into when a node's attributes and operands contradict the ONNX standard."""
 
 # Importing these files fills the registry.
-FAMILIES = (ops_attention, ops_elementwise, ops_linear, ops_lookup, ops_norm, ops_reduce, ops_scatter, ops_shape)
+FAMILIES = (
+    ops_attention,
+    ops_elementwise,
+    ops_linear,
+    ops_lookup,
+    ops_norm,
+    ops_reduce,
+    ops_scatter,
+    ops_select,
+    ops_shape,
+)
 
 
 def lower_model(model: Model, binding: Binding) -> Imported:

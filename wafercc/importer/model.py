@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..ir.graph import Graph
 from ..ir.weights import Array, Weights
@@ -61,3 +61,9 @@ class Imported:
     assumptions: tuple[Assumption, ...]
     source: Source
     any_length: bool = False
+
+    def without_numbers(self) -> Imported:
+        """The same graph, its weights known by type only."""
+        text = "the weights have no numbers: the program can be timed, but not compute values"
+        said = Assumption(text, "leave out --weightless")
+        return replace(self, weights=self.weights.bare(), assumptions=(*self.assumptions, said))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..ir.dims import Dim, Undecided
 from ..ir.dtypes import DType
-from .content import Ramp, Value, known_array, ramp_of
+from .content import Ramp, Value, known_array, known_dims, ramp_of
 from .context import Context
 from .nodes import Node
 from .ops_elementwise import convert
@@ -32,7 +32,7 @@ def gather(node: Node, cx: Context) -> Value:
             return one
         if axis == 0 and (view := _flat_view(cx, x, ramp, indices)) is not None:
             return view
-    indices = _from_front(cx, indices, x.shape[axis])
+    indices = from_front(cx, indices, x.shape[axis])
     if x.weight and x.rank == 2 and axis == 0:
         return cx.emit("embedding", [x, indices])
     return cx.emit("gather", [x, indices], {"axis": axis})
@@ -49,8 +49,11 @@ def _gather_dims(node: Node, cx: Context, x: Value, indices: Value, axis: int) -
     return known_array(np.asarray(np.take(x.array, picks.astype(np.int64), axis=axis), dtype=object), x.dtype)
 
 
-def _from_front(cx: Context, indices: Value, extent: Dim) -> Value:
-    """Known negative indices counted from the front; indices that are computed are taken to be in range."""
+def from_front(cx: Context, indices: Value, extent: Dim) -> Value:
+    """Known negative indices counted from the front; indices that are computed are taken to be in range, but for those
+    of a NonZero of unknown length, whose padding reads the last element."""
+    if indices.name in cx.ragged:
+        return cx.emit("min", [indices, cx.fill(extent - 1, (), indices.dtype)])
     array = cx.array(indices)
     if array is None or array.dtype == object or not array.size or array.min() >= 0 or not isinstance(extent, int):
         return indices
@@ -148,6 +151,9 @@ def gather_nd(node: Node, cx: Context) -> Value:
         picks = None if ramps is None else picks_of(ramps, indices.shape[:-1])
         if picks is not None:
             return _view(cx, x, picks, indices.shape[:-1])
+    if indices.name in cx.ragged and isinstance(depth, int):
+        last = [d - 1 for d in x.shape[batch : batch + depth]]
+        indices = cx.emit("min", [indices, convert(cx, known_dims(tuple(last)), indices.dtype)])
     return cx.emit("gather_nd", [x, indices], {"batch_dims": batch})
 
 

@@ -48,12 +48,16 @@ class Weights:
             raise CompileError(
                 "the model names this weight but carries no numbers for it",
                 where=f"weight {name}",
-                hint="compile with timing only, or put the external data file beside the model",
+                hint="compile with --weightless to time it only, or put the external data file beside the model",
             )
         return load()
 
     def with_source(self, name: ValueName, source: WeightSource) -> Weights:
         return Weights({**self.sources, name: source})
+
+    def bare(self) -> Weights:
+        """The same weights without their numbers, as if every file of them were absent."""
+        return Weights({name: WeightSource(None, source.origin) for name, source in self.sources.items()})
 
     @staticmethod
     def of(arrays: Mapping[str, Array]) -> Weights:

@@ -49,7 +49,8 @@ def print_head(facts: Mapping[str, Any], console: Console) -> None:
         "defects": dead_line(defects),
         "PEs": f"{pes['used']:,} used of {pes['live']:,} alive ({pes['share_of_live']:.0%})",
         "weights": f"{weights['tensors']} tensors, {size(weights['bytes'])}; "
-        f"{size(weights['bytes_on_pes'])} on the PEs with replicas and padding",
+        f"{size(weights['bytes_on_pes'])} on the PEs with replicas and padding"
+        + ("" if weights["have_values"] else "; weightless: their numbers were left out"),
         "colours": f"{colours_line(facts)}; {facts['colours']['router_rows']:,} router settings",
     }
     if timing:

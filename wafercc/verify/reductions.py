@@ -27,14 +27,16 @@ def owed_axes(op: Op, operands: Sequence[Tiled | None]) -> frozenset[AxisName] |
             dims = [(0, rank - 1)]
         case "embedding":
             dims = [(0, 0)]
-        case "softmax" | "gather" | "cumsum":
+        case "softmax" | "gather" | "gather_elements" | "cumsum" | "topk" | "scatter_elements":
             dims = [(0, _whole(op.attrs.get("axis")) % max(1, rank))]
         case "reduce_sum" | "reduce_mean" | "reduce_max" | "reduce_min":
             axes = op.attrs.get("axes", ())
             if not isinstance(axes, tuple):
                 return None
             dims = [(0, _whole(axis) % max(1, rank)) for axis in axes]
-        case "gather_nd":
+        case "nonzero":
+            dims = [(0, d) for d in range(rank)]
+        case "gather_nd" | "scatter_nd":
             return None
     found: set[AxisName] = set()
     for operand, dim in dims:

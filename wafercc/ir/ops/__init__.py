@@ -35,6 +35,19 @@ Negative axes never appear in attributes: importers normalise them. ``*`` marks 
                                                                      ids.shape + [c]
     gather      x indices          axis                              ONNX Gather with axis != 0 or a computed x
     gather_nd   x indices          batch_dims
+    --- select.py
+    topk        x                  axis, k, largest: bool            places of the k largest along axis, best first, of
+                                                                     equal ones the first
+    gather_elements
+                x indices          axis                              ONNX GatherElements
+    nonzero     x                                                    places of what is not zero, row-major, as columns
+                                                                     [rank, elements of x]; columns past the last hold
+                                                                     the number of elements of x
+    --- scatter.py (places outside are dropped)
+    scatter_elements
+                x indices updates  axis, reduction: none|add|mul|    ONNX ScatterElements
+                                   max|min
+    scatter_nd  x indices updates  reduction                         ONNX ScatterND
     --- linear.py
     matmul      a b                                                  numpy matmul broadcasting of batch dims; ranks >= 2
     --- reduce.py
@@ -60,13 +73,15 @@ Types are strict: operands of a binary op share one dtype (importers insert cast
 from __future__ import annotations
 
 from ..optable import OpSpec
-from . import attention, elementwise, linear, lookup, norm, reduce, shape, sources
+from . import attention, elementwise, linear, lookup, norm, reduce, scatter, select, shape, sources
 
 ALL: tuple[OpSpec, ...] = (
     *elementwise.SPECS,
     *sources.SPECS,
     *shape.SPECS,
     *lookup.SPECS,
+    *select.SPECS,
+    *scatter.SPECS,
     *linear.SPECS,
     *reduce.SPECS,
     *norm.SPECS,

@@ -14,21 +14,21 @@ from ..optable import Array, InTypes, OpSpec
 from .rules import INTS, axis_attr, bad, copies, demand, demand_rank, int_attr, operands, plain, present
 
 
-def _checked(op: Op, indices: Array, extent: int) -> NDArray[np.int64]:
+def counted(op: Op, indices: Array, extent: int) -> NDArray[np.int64]:
     """Indices counted from the front.
 
     Raises:
         RunError: one lies outside the dimension it indexes.
     """
-    counted = indices.astype(np.int64)
-    outside = (counted < -extent) | (counted >= extent)
+    wide = indices.astype(np.int64)
+    outside = (wide < -extent) | (wide >= extent)
     if outside.any():
         raise RunError(
-            f"index {counted[outside].flat[0]} is outside 0 to {extent - 1}",
+            f"index {wide[outside].flat[0]} is outside 0 to {extent - 1}",
             where=f"op {op.id}",
             hint="token and position ids must lie inside their tables",
         )
-    return np.where(counted < 0, counted + extent, counted).astype(np.int64)
+    return np.where(wide < 0, wide + extent, wide).astype(np.int64)
 
 
 # --- embedding
@@ -43,7 +43,7 @@ def _infer_embedding(op: Op, types: InTypes) -> tuple[TensorType, ...]:
 
 def _embedding(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Array, ...]:
     table, ids = present(arrays)
-    return (np.take(table, _checked(op, ids, table.shape[0]), axis=0),)
+    return (np.take(table, counted(op, ids, table.shape[0]), axis=0),)
 
 
 def _embedding_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> Loops:
@@ -68,7 +68,7 @@ def _infer_gather(op: Op, types: InTypes) -> tuple[TensorType, ...]:
 def _gather(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Array, ...]:
     x, indices = present(arrays)
     axis = int_attr(op, "axis")
-    return (np.take(x, _checked(op, indices, x.shape[axis]), axis=axis),)
+    return (np.take(x, counted(op, indices, x.shape[axis]), axis=axis),)
 
 
 def _gather_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> Loops:
@@ -106,7 +106,7 @@ def _gather_nd(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Arr
     for axis in range(batch):
         picks.append(np.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(rank)]))
     for axis in range(depth):
-        picks.append(_checked(op, indices[..., axis], x.shape[batch + axis]))
+        picks.append(counted(op, indices[..., axis], x.shape[batch + axis]))
     return (x[tuple(picks)],)
 
 
