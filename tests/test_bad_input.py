@@ -150,7 +150,7 @@ OPTIONS = {
     "wafers": "--wafers 2",
     "objective": "--objective throughput",
     "dtype": "--dtype fp16",
-    "entries": "--entry decode:new=1",
+    "entries": "--entry decode",
     "rewrite": "--no-pass fuse_everything",
     "stages": "--stages 500",
     "no stage": "--stages 0",

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from .codec import Json, Malformed, as_list, as_object
-from .program import PlacedProgram
+from .program import PlacedProgram, WeightTiles
 from .sections import Array, Manifest, Sections, put_together, take_apart
 
 SHARED = ("model", "target", "defects", "options", "versions", "regions")
@@ -54,6 +54,21 @@ def _members(first: PlacedProgram, other: PlacedProgram, ours: Manifest, theirs:
     return found
 
 
+def _with_tiles_of(
+    first: PlacedProgram, other: PlacedProgram, ours: Manifest, theirs: Manifest
+) -> dict[str, WeightTiles]:
+    """The weights of a further entry, holding the very tiles of the first one where both name the same member."""
+    forms, own = as_object(ours["weights"], "weights"), as_object(theirs["weights"], "weights")
+
+    def same(key: str) -> bool:
+        return key in forms and as_object(forms[key], key).get("member") == as_object(own[key], key).get("member")
+
+    return {
+        key: dataclasses.replace(weight, tiles=first.weights[key].tiles) if same(key) else weight
+        for key, weight in other.weights.items()
+    }
+
+
 def put_together_entries(sections: Sections, graphs: Mapping[str, str], *, ignore_unknown: bool) -> PlacedProgram:
     """The program of its sections; ``graphs``: the provenance of each entry by name, of the first one under "".
 
@@ -77,5 +92,6 @@ def put_together_entries(sections: Sections, graphs: Mapping[str, str], *, ignor
         mine |= {n.partition("@")[2]: a for n, a in sections.arrays.items() if n.startswith(f"{name}@")}
         taken = Sections(whole, mine, sections.weights)
         other = put_together(taken, graphs.get(name, ""), ignore_unknown=ignore_unknown)
-        others.append(dataclasses.replace(other, regions=first.regions))
+        weights = _with_tiles_of(first, other, own, form)
+        others.append(dataclasses.replace(other, regions=first.regions, weights=weights))
     return dataclasses.replace(first, others=tuple(others))
