@@ -69,20 +69,22 @@ def _same_tiles(a: WeightTiles, b: WeightTiles) -> bool:
 
 
 def _caches(program: PlacedProgram) -> Iterator[Violation]:
-    """A cache is the same pair of values everywhere, of one capacity, and lies in one way in one region."""
+    """A cache is the same pair of values everywhere, of one capacity, each of which lies in one way in one region.
+
+    Whether the two lie alike, so that a session can keep them, is asked when one begins.
+    """
     lies: dict[str, tuple[str, str, Layout, Mesh]] = {}
     for entry in program.entries.values():
         where = f"entry {entry.entry}"
         if dict(entry.states) != dict(program.states):
             yield Violation(1, where, f"has other caches than entry {program.entry}")
-        before = {present: past for past, present in entry.states.items()}
         for stream in entry.streams:
             end = stream.source or stream.destination
             if not stream.state or end is None:
                 continue
             instance = entry.instance[end[0]]
             block = entry.blocks[instance.block]
-            cache = str(before.get(stream.value, stream.value))
+            cache = str(stream.value)
             here = entry.entry, str(instance.region), block.values[end[1]].layout, block.mesh
             known = lies.setdefault(cache, here)
             if known[1:] != here[1:]:
