@@ -160,7 +160,7 @@ def carry_through(
     laid = []
     if followed:  # what the others cannot follow need not be placed
         blocks = journal.decide(LAYOUT, partition, plan, steering, followed)
-        solve = Solve(remember=journal.remember(LAYOUT))
+        solve = Solve(Steering(whole_elements=steering.whole_elements), remember=journal.remember(LAYOUT))
         laid = [solve.follow(each, partition, blocks, journal.machine.target) for each in followed]
     placement = journal.decide(PLACE, request, embed, margin)
     embedding = journal.decide(EMBED, placement)

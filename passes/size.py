@@ -122,8 +122,9 @@ class _Sizer:
     def following(self, block: BlockName, shape: MeshShape) -> int:
         """As `quick`, of what further entries run in the regions of this block, each for its share."""
         meshes = [Mesh.of([shape[0]], [shape[1]])]
+        quicker = replace(QUICKER, whole_elements=self.steering.whole_elements)
         return sum(
-            int(each.share * self.estimate(QUICKER, each.partition, own, meshes))
+            int(each.share * self.estimate(quicker, each.partition, own, meshes))
             for each in self.followers
             for own in each.blocks_of(self.partition, block)
         )

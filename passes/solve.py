@@ -18,6 +18,7 @@ from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.block import BlockName
 from wafercc.ir.graph import Graph, ValueName
 from wafercc.ir.layout import Layout, Mesh
+from wafercc.ir.lines import Excerpt
 from wafercc.ir.partition import Partition, Stage
 from wafercc.ir.text import print_graph
 from wafercc.ir.weights import Weights
@@ -97,7 +98,8 @@ class Solve:
         refusal: CompileError | None = None
         for mesh in meshes:
             try:
-                free = self.first([QUICK], last.partition, theirs.block, [mesh], target)
+                quick = replace(QUICK, whole_elements=self.steering.whole_elements)
+                free = self.first([quick], last.partition, theirs.block, [mesh], target)
                 lies = layouts_of(free, last.partition.templates[theirs.block], theirs, weights=False)
                 steered = keeping(search, lies, partition.templates[name], stage)
                 found = self.first([steered, search], partition, name, [mesh], target)
@@ -123,6 +125,7 @@ class Solve:
             CompileError: no combination of layouts leads through a block.
         """
         partition = follower.partition
+        base = replace(self.search, whole_elements=self.steering.whole_elements)
         found: dict[BlockName, SolvedBlock] = {}
         for name, template in partition.templates.items():
             where = next(i for i, stage in enumerate(partition.stages) if stage.block == name)
@@ -131,7 +134,7 @@ class Solve:
             caches = layouts_of(block, graph, theirs, weights=False)
             lies = layouts_of(block, graph, theirs, weights=True)
             large = {v: at for v, at in lies.items() if first.graph.types[v].elements >= LARGE_ELEMENTS}
-            searches = [keeping(self.search, {**each, **caches}, template, stage) for each in (lies, large, caches)]
+            searches = [keeping(base, {**each, **caches}, template, stage) for each in (lies, large, caches)]
             found[name] = self.first(searches, partition, name, [block.block.mesh], target)
         return found
 
@@ -157,12 +160,18 @@ class Solve:
                     inputs,
                     partial(solve_block, search, partition, name, meshes, target),
                     _one_block,
-                    lambda text: parse_blocks(text, {name: template}, {name: carried}, target)[name],
+                    partial(self.read, template, name, carried, target),
                 )
             except CompileError as problem:
                 refusal = refusal or problem
         assert refusal is not None
         raise refusal
+
+    def read(
+        self, template: Graph, name: BlockName, carried: frozenset[ValueName], target: Target, text: Excerpt
+    ) -> SolvedBlock:
+        """A block that was searched before."""
+        return parse_blocks(text, {name: template}, {name: carried}, target, self.steering.whole_elements)[name]
 
 
 def layouts_of(solved: SolvedBlock, template: Graph, stage: Stage, *, weights: bool) -> Layouts:
@@ -191,7 +200,12 @@ def keeping(search: Search, lies: Layouts, template: Graph, stage: Stage) -> Sea
 
 def steer_search(search: Search, steering: Steering, name: BlockName) -> Search:
     """The search of one block, with what is forced there."""
-    return replace(search, forced=steering.strategies.get(name, {}), shared=steering.shared.get(name, {}))
+    return replace(
+        search,
+        forced=steering.strategies.get(name, {}),
+        shared=steering.shared.get(name, {}),
+        whole_elements=steering.whole_elements,
+    )
 
 
 def _one_block(solved: SolvedBlock) -> str:

@@ -3,6 +3,16 @@
 from .emit import SolvedBlock, emit
 from .search import NoSuchStrategy, Search
 from .solution import Solution
+from .strategy import WHOLE_ELEMENTS
 from .text import parse_blocks, print_blocks
 
-__all__ = ["NoSuchStrategy", "Search", "Solution", "SolvedBlock", "emit", "parse_blocks", "print_blocks"]
+__all__ = [
+    "WHOLE_ELEMENTS",
+    "NoSuchStrategy",
+    "Search",
+    "Solution",
+    "SolvedBlock",
+    "emit",
+    "parse_blocks",
+    "print_blocks",
+]

@@ -27,9 +27,19 @@ from wafercc.targets import Target
 from . import price
 from .eliminate import IMPOSSIBLE, Factor, Table, TooWide, marginals, minimise
 from .relayout import plan
-from .shared import boundary_layout, shared_values
-from .solution import Reason, Solution, solution_of
-from .strategy import Strategy, dim_facts, is_legal, is_whole, lines_of, name_of, named, op_loops, strategies
+from .solution import Reason, Solution, boundary_layout, solution_of
+from .strategy import (
+    WHOLE_ELEMENTS,
+    Strategy,
+    dim_facts,
+    is_legal,
+    is_whole,
+    lines_of,
+    name_of,
+    named,
+    op_loops,
+    strategies,
+)
 
 EARLY_SHARE = 4  # ops that run while the block waits for its input count a quarter
 MOST_NAMED = 3  # forced ops that a message names
@@ -62,7 +72,7 @@ class Search:
     these layouts, wherever an op has a strategy that reads or makes them so. ``kept_bytes`` of SRAM are not for
     weights: caches and activations need them. Operands and results of one op that take more than ``value_bytes`` cost
     `CROWDED_PRICE` for each further 64. ``reasons``: of how many next best strategies of each op to work out what they
-    would cost.
+    would cost. Values of more than ``whole_elements`` lie whole on one PE only where an op leaves no choice.
     """
 
     tries: int = 16
@@ -73,6 +83,7 @@ class Search:
     kept_bytes: int = 0
     value_bytes: int | None = None
     reasons: int = 0
+    whole_elements: int = WHOLE_ELEMENTS
 
     def __call__(
         self, graph: Graph, mesh: Mesh, target: Target, early: frozenset[ValueName], carried: frozenset[ValueName]
@@ -107,6 +118,16 @@ class Search:
         found = [f"{op.id} forced to {self.forced[op.id]}" for op in graph.ops if op.id in self.forced]
         more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
         return f" with {', '.join(found[:MOST_NAMED])}{more}" if found else ""
+
+
+def shared_values(graph: Graph) -> list[ValueName]:
+    """Inputs, and values that several operands read: each is brought into one shared layout first."""
+    weights = frozenset(graph.weights)
+    reads: dict[ValueName, int] = {}
+    for op in graph.ops:
+        for value in op.operands:
+            reads[value] = reads.get(value, 0) + 1
+    return [v for v, n in reads.items() if v not in weights and (n > 1 or v in graph.inputs)]
 
 
 def own_cycles(graph: Graph, op: Op, loops: Loops, strategy: Strategy, mesh: Mesh, target: Target) -> int:
@@ -145,17 +166,19 @@ class _Problem:
         self.loops: dict[str, Loops] = {op.id: op_loops(graph, op) for op in graph.ops}
         self.facts = dim_facts(graph, self.loops)
         self.found = {op.id: self.priced(op) for op in graph.ops}
-        self.moved: dict[TensorType, dict[tuple[Layout, Layout], int]] = {}
+        self.moves: dict[TensorType, dict[tuple[Layout, Layout], int]] = {}
+        self.moved: dict[tuple[TensorType, tuple[Layout, ...], tuple[Layout, ...]], Table] = {}
 
     def priced(self, op: Op) -> list[tuple[Strategy, int]]:
         """An op's strategies with their own cycles, cheapest first; more PEs first among equals."""
         wanted = self.options.forced.get(op.id)
+        whole = self.options.whole_elements if wanted is None else None
         found: Sequence[Strategy] = ()
         if any(v in self.options.kept for v in (*op.operands, *op.outputs)):
-            every = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, spread=False)
+            every = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, None)
             found = self.keeping(op, every)
         if not found:
-            found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, spread=wanted is None)
+            found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, whole)
         if wanted is not None:
             names = [name_of(s, self.mesh) for s in found]
             found = named(found, wanted, self.mesh)
@@ -244,7 +267,8 @@ class _Problem:
         paid = cycles - sum(self.room(op, picked[op.id], byte_price) for op in graph.ops)
         layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
         reasons = self.reasons(domains, chosen, marginals(sizes, factors), paid) if self.options.reasons else {}
-        return solution_of(graph, self.mesh, picked, layouts_shared, self.carried, paid, byte_price, reasons)
+        whole = self.options.whole_elements
+        return solution_of(graph, self.mesh, picked, layouts_shared, self.carried, paid, byte_price, reasons, whole)
 
     def reasons(
         self, domains: Sequence[Sequence[Strategy]], chosen: Sequence[int], totals: Sequence[Table], cycles: int
@@ -296,22 +320,24 @@ class _Problem:
 
     def table(self, value: ValueName, made: Sequence[Layout], needs: Sequence[Layout]) -> Table:
         """Relayout cycles, made x needed."""
-        kind = self.graph.types[value]
-        known = self.moved.setdefault(kind, {})
         rows = {have: i for i, have in enumerate(dict.fromkeys(made))}
         columns = {need: j for j, need in enumerate(dict.fromkeys(needs))}
-        small = np.full((len(rows), len(columns)), IMPOSSIBLE, np.int64)
-        for have, i in rows.items():
-            for need, j in columns.items():
-                cycles = known.get((have, need))
-                if cycles is None:
-                    moves = plan(kind, have, need, self.mesh)
-                    cycles = IMPOSSIBLE
-                    if moves is not None:
-                        cycles = price.moves_cycles(kind, have, moves, self.mesh, self.target)
-                    known[have, need] = cycles
-                small[i, j] = cycles
-        return small[np.ix_([rows[h] for h in made], [columns[n] for n in needs])]
+        key = self.graph.types[value], tuple(rows), tuple(columns)
+        if key not in self.moved:
+            self.moved[key] = np.array([[self.move(key[0], have, need) for need in columns] for have in rows], np.int64)
+        return self.moved[key][np.ix_([rows[h] for h in made], [columns[n] for n in needs])]
+
+    def move(self, kind: TensorType, have: Layout, need: Layout) -> int:
+        """The cycles of one relayout."""
+        known = self.moves.setdefault(kind, {})
+        cycles = known.get((have, need))
+        if cycles is None:
+            found = plan(kind, have, need, self.mesh)
+            cycles = IMPOSSIBLE
+            if found is not None:
+                cycles = price.moves_cycles(kind, have, found, self.mesh, self.target)
+            known[have, need] = cycles
+        return cycles
 
     def shortlist(self, op: Op, tries: int, byte_price: int) -> list[tuple[Strategy, int]]:
         pairs = self.found[op.id]

@@ -12,6 +12,7 @@ from ..ir.dtypes import DType, from_numpy
 from .content import Ramp, Value, greatest, known_array, known_dim, known_dims, least, number, product, quotient
 from .context import PAST_HINT, Context
 from .nodes import Node, Tensor
+from .quantized import dequantize, quantized_weight, transposed_parts
 from .registry import axes_input, axis_of, lowers
 
 
@@ -183,6 +184,8 @@ def transposed(cx: Context, x: Value, perm: tuple[int, ...]) -> Value:
         fixed = tuple(number(x.shape[axis]) for axis in perm)
         label = "transpose_" + "".join(map(str, perm))
         return cx.weight(x, label, lambda array: np.transpose(array, perm), fixed, x.dtype)
+    if (parts := quantized_weight(cx, x)) is not None:
+        return dequantize(cx, transposed_parts(cx, parts, perm))
     return cx.emit("transpose", [x], {"perm": perm})
 
 

@@ -45,6 +45,14 @@ DTYPES = {
     ir.DataType.UINT16: DType.U16,
     ir.DataType.UINT8: DType.U8,
     ir.DataType.UINT4: DType.U4,
+    ir.DataType.INT2: DType.I2,
+    ir.DataType.UINT2: DType.U2,
+    ir.DataType.FLOAT8E4M3FN: DType.F8E4M3FN,
+    ir.DataType.FLOAT8E4M3FNUZ: DType.F8E4M3FNUZ,
+    ir.DataType.FLOAT8E5M2: DType.F8E5M2,
+    ir.DataType.FLOAT8E5M2FNUZ: DType.F8E5M2FNUZ,
+    ir.DataType.FLOAT8E8M0: DType.F8E8M0,
+    ir.DataType.FLOAT4E2M1: DType.F4E2M1,
     ir.DataType.BOOL: DType.BOOL,
 }
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -173,7 +181,8 @@ class _Reader:
         for name in outputs:
             if name not in written:
                 raise ImportFailed("nothing writes this graph output", where=f"output {name}")
-        return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source)
+        declared = {_word(v.name): tuple(_dim(d) for d in v.shape) for v in graph.outputs if v.shape is not None}
+        return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source, declared)
 
     def input(self, value: ir.Value) -> InputSpec:
         name = _word(value.name)
