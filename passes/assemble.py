@@ -19,7 +19,7 @@ from wafercc.version import __version__
 from .certify import certify
 from .layout import SolvedBlock
 from .machine import Machine
-from .options import Options
+from .options import MAIN, Options
 from .rewrite.plugins import find_plugins
 
 
@@ -38,9 +38,15 @@ class Mapped:
 
 
 def assemble(
-    model: str, graph: Graph, mapped: Mapped, options: Options, machine: Machine, assumptions: Sequence[object]
+    model: str,
+    graph: Graph,
+    mapped: Mapped,
+    options: Options,
+    machine: Machine,
+    assumptions: Sequence[object],
+    entry: str = MAIN,
 ) -> PlacedProgram:
-    """Gather everything into the program; ``model`` is the file's name, ``assumptions`` print."""
+    """Gather everything of one entry into a program; ``model`` is the file's name, ``assumptions`` print."""
     blocks = {name: solved.block for name, solved in mapped.blocks.items()}
     report = mapped.placement.report
     program = PlacedProgram(
@@ -82,6 +88,7 @@ def assemble(
         },
         graph_text=print_graph(graph),
         assumptions=tuple(map(str, assumptions)),
+        entry=entry,
     )
     return replace(program, certificate=certify(program))
 

@@ -92,6 +92,15 @@ class Journal:
         self.made: dict[str, tuple[tuple[object, ...], Any]] = {}  # what each stage was last given and made
         self.latest = ""
 
+    def branch(self) -> Journal:
+        """A journal for an entry that follows the first: no file decides it, and nothing of it is printed."""
+        course = Course(cache=self.course.cache, say=self.course.say)
+        return Journal(self.options, self.machine, course, self.reused)
+
+    def remember(self, stage: Stage[..., Any]) -> Remember:
+        """What answers for a stage whether it was computed before."""
+        return self._remember(stage)
+
     def has(self, stage: Stage[..., Any]) -> bool:
         """Whether the stage is decided by the file that is resumed."""
         return stage.name in self.course.given

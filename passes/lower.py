@@ -7,7 +7,7 @@ Weights are read here and nowhere before. Cost: linear in streams and weight byt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,29 +24,50 @@ from wafercc.ir.weights import Array, Weights
 
 from .layout import SolvedBlock
 
+COMPARED_ELEMENTS = 65_536
+
 
 @dataclass
-class _Tiles:
-    """The program's weight tiles: one entry for each (weight, layout, mesh)."""
+class Tiles:
+    """The program's weight tiles: one for each (weight, layout, mesh), for all entries."""
 
-    graph: Graph
-    weights: Weights
-    entries: dict[str, WeightTiles] = field(default_factory=dict)
+    stored: dict[str, WeightTiles] = field(default_factory=dict)
     keys: dict[tuple[object, ...], str] = field(default_factory=dict)
-    loaded: dict[ValueName, Array] = field(default_factory=dict)
 
-    def key(self, weight: ValueName, solved: SolvedBlock, local: LocalName) -> str:
+    def key(self, given: Given, weight: ValueName, solved: SolvedBlock, local: LocalName) -> str:
         tiled, mesh = solved.block.values[local], solved.block.mesh
-        identity = (weight, tiled, mesh)
+        origin = given.weights.sources[weight].origin or str(weight)
+        identity = (weight, origin, given.content(weight), tiled, mesh)
         if identity not in self.keys:
             copies = sum(known[0] == weight for known in self.keys)
             key = f"{weight}#{copies}" if copies else str(weight)
-            array = self.numbers(weight)
+            array = given.numbers(weight)
             tiles = None if array is None else _stored(tile(array, tiled, mesh), tiled, mesh)
-            origin = self.weights.sources[weight].origin or str(weight)
-            self.entries[key] = WeightTiles(tiled, mesh, tiles, origin, str(weight))
+            self.stored[key] = WeightTiles(tiled, mesh, tiles, origin, str(weight))
             self.keys[identity] = key
         return self.keys[identity]
+
+    def of(self, instances: Iterable[Instance]) -> dict[str, WeightTiles]:
+        """Those that some instances are bound to."""
+        used = {key for instance in instances for key in instance.weights.values()}
+        return {key: weight for key, weight in self.stored.items() if key in used}
+
+
+@dataclass
+class Given:
+    """The weights of one entry's graph, each read once."""
+
+    graph: Graph
+    weights: Weights
+    loaded: dict[ValueName, Array] = field(default_factory=dict)
+
+    def content(self, weight: ValueName) -> bytes:
+        """What tells small weights of one name and origin apart: entries may have computed them for their own
+        length."""
+        if self.graph.types[weight].elements > COMPARED_ELEMENTS:
+            return b""
+        array = self.numbers(weight)
+        return b"" if array is None else array.tobytes()
 
     def numbers(self, weight: ValueName) -> Array | None:
         if self.weights.sources[weight].load is None:
@@ -66,10 +87,10 @@ def _stored(tiles: Array, tiled: Tiled, mesh: Mesh) -> Array:
 
 
 def make_instances(
-    partition: Partition, blocks: Mapping[BlockName, SolvedBlock], weights: Weights
-) -> tuple[tuple[Instance, ...], dict[str, WeightTiles]]:
-    """An instance per stage, and the weight tiles they are bound to."""
-    tiles = _Tiles(partition.graph, weights)
+    partition: Partition, blocks: Mapping[BlockName, SolvedBlock], weights: Weights, tiles: Tiles
+) -> tuple[Instance, ...]:
+    """An instance per stage, bound to its weight tiles; those that are not there yet are cut."""
+    given = Given(partition.graph, weights)
     instances = []
     for stage in partition.stages:
         solved = blocks[stage.block]
@@ -78,11 +99,11 @@ def make_instances(
                 InstanceId(f"i{stage.region.removeprefix('r')}"),
                 stage.block,
                 stage.region,
-                {local: tiles.key(stage.bindings[w], solved, local) for local, w in solved.weights.items()},
+                {local: tiles.key(given, stage.bindings[w], solved, local) for local, w in solved.weights.items()},
                 {local: stage.bindings[v] for local, v in solved.interface.items()},
             )
         )
-    return tuple(instances), tiles.entries
+    return tuple(instances)
 
 
 def stream_demands(

@@ -7,6 +7,7 @@ and its name to the stage that reads it (`stages.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike, fspath
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 OBJECTIVES = ("latency", "throughput")
 DTYPES = ("fp32", "fp16", "bf16")
+MAIN = "main"  # the entry of a program that has one
 # Dead routers and dead links are rarer than dead cores, which are far larger: one for each so many dead cores.
 CORES_PER_ROUTER_OR_LINK = 5
 
@@ -173,7 +175,8 @@ class Options:
     entries: Mapping[str, Mapping[str, int]] = _option(
         {},
         "--entry",
-        "An entry of the program, as in decode:new=1 (not supported yet).",
+        "An entry of the program and the tokens that a run of it takes in, as in decode:new=1. All entries share "
+        "weights and caches.",
         "NAME:new=N",
         entry_word,
         dict,
@@ -247,11 +250,30 @@ class Options:
             _check_word("dtype", self.dtype, DTYPES)
         if isinstance(self.wafers, str):
             _check_word("wafers", self.wafers, ("auto",))
-        if self.entries:
+        self._check_entries()
+
+    def _check_entries(self) -> None:
+        for name, said in self.entries.items():
+            where = f"{_where('entries')}, entry {name!r}"
+            if not re.fullmatch(r"[A-Za-z]\w*", name):
+                raise CompileError("its name is not a word of letters and digits", where=where)
+            if unknown := sorted(said.keys() - {"new", "batch"}):
+                raise CompileError(f"{unknown[0]!r} is unknown; known: new, batch", where=where)
+            if said.get("new", 0) < 1 or said.get("batch", 1) < 1:
+                raise CompileError(
+                    f"takes in {said.get('new', 'an unknown number of')} tokens", where=where, hint=f"say {name}:new=N"
+                )
+        if self.entries and self.inputs_like is not None:
             raise CompileError(
-                "several entries in one program are not supported yet",
+                "the shapes of all inputs are given as well, so there can be one entry only",
                 where=_where("entries"),
-                hint="compile one program, with shapes or a context",
+                hint="leave out --inputs-like",
+            )
+        if self.entries and self.new_tokens is not None:
+            raise CompileError(
+                f"each entry says how many tokens it takes in, and --new-tokens {self.new_tokens} too",
+                where=_where("entries"),
+                hint="leave out --new-tokens",
             )
 
     def refuse_what_is_to_come(self) -> None:

@@ -81,6 +81,47 @@ def parse_partition(text: Excerpt, graph: Graph) -> Partition:
     return _stamp(graph, cheap, groups)
 
 
+def partition_like(graph: Graph, first: Partition, name: str) -> Partition:
+    """The graph of another entry, cut into the stages of the first one: each holds the weights that the first one's
+    holds. Stages share a block only if those of the first entry do.
+
+    Stages end at the ops at which they end there; where exporters or rewrites have called those otherwise, before the
+    first op that reads a weight of the next stage.
+
+    Raises:
+        CompileError: a stage would hold nothing.
+    """
+    cheap = cheap_values(graph)
+    backbone = _backbone(graph, cheap)
+    place = {op.id: i for i, op in enumerate(backbone)}
+    ends = [place.get(stage.last, -1) + 1 for stage in first.stages]
+    if ends != sorted(set(ends)) or ends[0] == 0 or ends[-1] != len(backbone):
+        ends = _ends_by_weights(backbone, first)
+    if ends != sorted(set(ends)) or ends[0] == 0:
+        raise CompileError(
+            f"its {len(backbone)} ops cannot be cut into the {len(first.stages)} stages of the other entries",
+            where=f"entry {name}",
+            hint="give one entry only, or fewer --stages",
+        )
+    groups = [backbone[start:end] for start, end in pairwise((0, *ends))]
+    return _stamp(graph, cheap, groups, [stage.block for stage in first.stages])
+
+
+def _ends_by_weights(backbone: Segment, first: Partition) -> list[int]:
+    """Where stages end if an op belongs to the earliest stage with its weights, but to none before that of the op
+    before it."""
+    owners: dict[ValueName, list[int]] = {}
+    for i, stage in enumerate(first.stages):
+        for name in (*first.templates[stage.block].weights, *first.templates[stage.block].states):
+            owners.setdefault(stage.bindings[name], []).append(i)
+    current, counts = 0, [0] * len(first.stages)
+    for op in backbone:
+        for value in op.operands:
+            current = next((i for i in owners.get(value, ()) if i >= current), current)
+        counts[current] += 1
+    return list(accumulate(counts))
+
+
 def _backbone(graph: Graph, cheap: frozenset[ValueName]) -> Segment:
     """The ops that are not cheap, in order.
 
@@ -272,8 +313,10 @@ def _order_of_names(graph: Graph) -> list[ValueName]:
     return list(seen)
 
 
-def _stamp(graph: Graph, cheap: frozenset[ValueName], groups: Sequence[Segment]) -> Partition:
-    """Give every group its stage; equal groups share the first one's graph as template."""
+def _stamp(
+    graph: Graph, cheap: frozenset[ValueName], groups: Sequence[Segment], apart: Sequence[BlockName] | None = None
+) -> Partition:
+    """Give every group its stage; equal groups share the first one's graph as template, unless told apart."""
     ends = [group[-1].id for group in groups]
     last = groups[-1]
     loose = tuple(op for op in graph.ops if any(v in graph.outputs and v in cheap for v in op.outputs))
@@ -284,7 +327,7 @@ def _stamp(graph: Graph, cheap: frozenset[ValueName], groups: Sequence[Segment])
     owned = {v for op in loose for v in op.outputs}
     for i, group in enumerate(groups):
         own = _stage_graph(graph, cheap - owned if group is groups[-1] else cheap, group)
-        key = _template_key(own)
+        key = (_template_key(own), apart[i] if apart else None)
         block = known.setdefault(key, BlockName(f"b{len(known)}"))
         template = templates.setdefault(block, own)
         bindings = dict(zip(_order_of_names(template), _order_of_names(own), strict=True))

@@ -5,8 +5,7 @@ meshes are tried from small to large until more PEs stop paying, then columns ar
 is a list of plans, best first, each smaller than the one before, for placement to fall back on where defects leave
 too little room.
 
-Reads Partition and Target; writes plans of solved blocks. Cost: a few dozen layout searches over few strategies, then
-one full search per block.
+Reads Partition and Target; writes size plans. Cost: a few dozen layout searches over few strategies.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from functools import cached_property
 
 from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.block import BlockName
-from wafercc.ir.graph import ValueName
 from wafercc.ir.layout import Mesh
 from wafercc.ir.lines import Excerpt
 from wafercc.ir.partition import Partition
@@ -26,28 +24,26 @@ from wafercc.ir.text import print_graph
 from wafercc.targets import Target
 
 from .cache import Remember, anew
-from .layout import NoSuchStrategy, Search, Solution, SolvedBlock, emit, parse_blocks, print_blocks
-from .partition import cheap_values
-from .schedule import plan_sram
+from .layout import NoSuchStrategy, Search
 from .size_plan import SizePlan
+from .solve import LEAST_FACTORED, QUICK, Follower, carried_values, factorings, solve_block, steer_search
 from .steer import FREE, MeshShape, Steering
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.58, 0.5)
 NEAR = 0.003  # estimates this close are equal: then the mesh with fewer PEs is taken
-LEAST_FACTORED = 8  # shorter directions are not factored
-QUICK = Search(tries=10, early_tries=3)
+QUICKER = Search(tries=4, early_tries=2)  # for further entries, which hardly decide the size
 
 
 @dataclass(frozen=True)
 class Size:
-    """Options of the pass: what is decided beforehand, and the full search. ``remember`` may know what a search has
-    found before.
+    """Options of the pass: what is decided beforehand, and which entries follow. ``remember`` may know what a search
+    has found before.
     """
 
     steering: Steering = FREE
-    search: Search = Search(tries=20, early_tries=4, reasons=4)
     remember: Remember = anew
+    followers: tuple[Follower, ...] = ()
 
     def __call__(self, partition: Partition, target: Target, live_pes: int) -> Iterator[SizePlan]:
         """Plans, best first.
@@ -59,137 +55,7 @@ class Size:
         if self.steering.shapes.keys() == partition.templates.keys():
             yield SizePlan(self.steering.shapes)
             return
-        yield from _Sizer(partition, target, live_pes, self.steering, self.remember).plans()
-
-    def solve(self, partition: Partition, plan: SizePlan, target: Target) -> dict[BlockName, SolvedBlock]:
-        """Every block searched in full; once more with room kept for caches and activations where weights leave
-        none.
-        """
-        solved: dict[BlockName, SolvedBlock] = {}
-        for name, template in partition.templates.items():
-            whole, carried = self.steering.meshes.get(name), carried_values(partition, name)
-            meshes = factorings(plan.shapes[name]) if whole is None else [whole]
-            steered = steer_search(self.search, self.steering, name)
-
-            def search(
-                name: BlockName = name, meshes: Sequence[Mesh] = meshes, steered: Search = steered
-            ) -> SolvedBlock:
-                return solve_block(steered, partition, name, meshes, target)
-
-            def read(text: Excerpt, name: BlockName = name, carried: frozenset[ValueName] = carried) -> SolvedBlock:
-                template = {name: partition.templates[name]}
-                return parse_blocks(text, template, {name: carried}, target, self.steering.whole_elements)[name]
-
-            inputs = (name, print_graph(template), sorted(carried), meshes, steered)
-            solved[name] = self.remember(inputs, search, _one_block, read)
-        return solved
-
-
-def steer_search(search: Search, steering: Steering, name: BlockName) -> Search:
-    """The search of one block, with what is forced there."""
-    return replace(
-        search,
-        forced=steering.strategies.get(name, {}),
-        shared=steering.shared.get(name, {}),
-        whole_elements=steering.whole_elements,
-    )
-
-
-def _one_block(solved: SolvedBlock) -> str:
-    return print_blocks({solved.block.name: solved})
-
-
-def solve_block(
-    search: Search, partition: Partition, name: BlockName, meshes: Sequence[Mesh], target: Target
-) -> SolvedBlock:
-    """One block whose SRAM plan holds: searched again, with room for caches and activations, where weights leave none.
-
-    Raises:
-        DoesNotFit: it needs more than a PE has; the message names the three parts.
-    """
-    graph, bound = partition.templates[name], target.pe.usable_bytes
-    solved = emit(name, graph, search_block(search, partition, name, meshes, target), target)
-    need = plan_sram(solved.block, graph.past_max, bound)
-    if need.total_bytes <= bound:
-        return solved
-    refusal = DoesNotFit(
-        f"{len(graph.ops)} ops{search.words(graph)} need {need.total_bytes} bytes per PE on "
-        f"{solved.block.mesh.columns}x{solved.block.mesh.rows} PEs (weights {need.weights_bytes}, caches "
-        f"{need.state_bytes}, activations {need.peak_activation_bytes}); {bound} are usable",
-        resource="SRAM bytes per PE",
-        demand=need.total_bytes,
-        bound=bound,
-        where=f"block with op {graph.ops[-1].id}",
-        hint="use a larger target or --region, more --stages, a shorter --context or fewer new tokens",
-    )
-    tighter = replace(search, kept_bytes=need.total_bytes - need.weights_bytes)
-    if tighter.kept_bytes >= bound:
-        raise refusal
-    try:
-        solved = emit(name, graph, search_block(tighter, partition, name, meshes, target), target)
-    except DoesNotFit:
-        raise refusal from None
-    if plan_sram(solved.block, graph.past_max, bound).total_bytes > bound:
-        raise refusal
-    return solved
-
-
-def carried_values(partition: Partition, name: BlockName) -> frozenset[ValueName]:
-    """Interface values of a template that some stage exchanges with another stage."""
-    template, outside = partition.templates[name], set(partition.graph.inputs)
-    read = {s.bindings[n] for s in partition.stages for n in partition.templates[s.block].inputs}
-    sent = read - outside
-    return frozenset(
-        value
-        for stage in partition.stages
-        if stage.block == name
-        for value in (*template.inputs, *template.outputs)
-        if stage.bindings[value] in sent
-    )
-
-
-def search_block(
-    search: Search, partition: Partition, name: BlockName, meshes: Sequence[Mesh], target: Target
-) -> Solution:
-    """The best layout of one block over some factorings of its mesh; the first of equals.
-
-    Raises:
-        DoesNotFit: it needs more SRAM than there is on each of them.
-        NoSuchStrategy: a forced strategy exists on none of them; all that exist are named.
-    """
-    graph = partition.templates[name]
-    early, carried = cheap_values(graph), carried_values(partition, name)
-    found: Solution | None = None
-    refusal: CompileError | None = None
-    for mesh in meshes:
-        try:
-            solution = search(graph, mesh, target, early, carried)
-        except DoesNotFit as problem:
-            refusal = refusal if isinstance(refusal, DoesNotFit) else problem
-            continue
-        except NoSuchStrategy as problem:
-            refusal = problem.joined(refusal)
-            continue
-        if found is None or solution.cycles < found.cycles:
-            found = solution
-    if found is None:
-        assert refusal is not None
-        raise refusal
-    return found
-
-
-def factorings(shape: MeshShape) -> list[Mesh]:
-    """Meshes of this shape (rows, columns): columns in two, none, rows in two; only lengths that divide evenly.
-
-    One half for the heads or the batch and the other for the cache lets attention cut both over one direction.
-    """
-    rows, columns = shape
-    meshes = [Mesh.of([rows], [columns])]
-    if columns % 2 == 0 and columns >= LEAST_FACTORED:
-        meshes.insert(0, Mesh.of([rows], [2, columns // 2]))
-    if rows % 2 == 0 and rows >= LEAST_FACTORED:
-        meshes.append(Mesh.of([2, rows // 2], [columns]))
-    return meshes
+        yield from _Sizer(partition, target, live_pes, self.steering, self.remember, self.followers).plans()
 
 
 def _even(length: int) -> int:
@@ -204,6 +70,7 @@ class _Sizer:
     live_pes: int
     steering: Steering
     remember: Remember
+    followers: tuple[Follower, ...] = ()
 
     def __post_init__(self) -> None:
         self.known: dict[tuple[BlockName, MeshShape], int | None] = {}
@@ -212,8 +79,9 @@ class _Sizer:
         self.rows = next((rows for rows, _ in self.steering.shapes.values()), None)
         self.refused_rank = (0, 0)
         self.inputs = {
-            name: (print_graph(template), sorted(carried_values(self.partition, name)))
-            for name, template in self.partition.templates.items()
+            (id(partition), name): (print_graph(template), sorted(carried_values(partition, name)))
+            for partition in (self.partition, *(f.partition for f in self.followers))
+            for name, template in partition.templates.items()
         }
 
     @cached_property
@@ -222,11 +90,12 @@ class _Sizer:
         return {b: sum(s.block == b for s in stages) for b in self.partition.templates}
 
     def cycles(self, block: BlockName, shape: MeshShape) -> int | None:
-        """Estimated cycles of a block on a mesh; None if it does not fit there."""
+        """Estimated cycles of a block on a mesh, with a share of those that follow it; None if it does not fit
+        there."""
         key = (block, shape)
         if key not in self.known:
             try:
-                self.known[key] = self.quick(block, shape) + sum(shape)
+                self.known[key] = self.quick(block, shape) + sum(shape) + self.following(block, shape)
             except NoSuchStrategy as unknown:
                 self.unknown = unknown.joined(self.unknown)
                 self.known[key] = None
@@ -248,9 +117,22 @@ class _Sizer:
         search = replace(steer_search(QUICK, self.steering, block), shared={})
         factored = any("*" in name for name in search.forced.values())
         meshes = factorings(shape) if factored else [Mesh.of([shape[0]], [shape[1]])]
+        return self.estimate(search, self.partition, block, meshes)
+
+    def following(self, block: BlockName, shape: MeshShape) -> int:
+        """As `quick`, of what further entries run in the regions of this block, each for its share."""
+        meshes = [Mesh.of([shape[0]], [shape[1]])]
+        quicker = replace(QUICKER, whole_elements=self.steering.whole_elements)
+        return sum(
+            int(each.share * self.estimate(quicker, each.partition, own, meshes))
+            for each in self.followers
+            for own in each.blocks_of(self.partition, block)
+        )
+
+    def estimate(self, search: Search, partition: Partition, block: BlockName, meshes: Sequence[Mesh]) -> int:
         return self.remember(
-            (*self.inputs[block], meshes, search),
-            lambda: solve_block(search, self.partition, block, meshes, self.target).estimate_cycles,
+            (*self.inputs[id(partition), block], meshes, search),
+            lambda: solve_block(search, partition, block, meshes, self.target).estimate_cycles,
             str,
             _number,
         )

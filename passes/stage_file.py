@@ -182,6 +182,9 @@ def _option_lines(options: Options, path: Path) -> Iterator[str]:
             yield f"defects {json.dumps(value.to_dict(), separators=(',', ':'))}"
         elif each.name == "pins":
             yield from (f"option {flag.name} {name}={rect_text(rect)}" for name, rect in value.items())
+        elif each.name == "entries":
+            for name, said in value.items():
+                yield f"option {flag.name} {name}:{','.join(f'{key}={count}' for key, count in said.items())}"
         elif isinstance(value, Mapping):
             yield from (f"option {flag.name} {name}={_word(item)}" for name, item in value.items())
         elif flag.collect is not None:

@@ -37,8 +37,9 @@ from .place import Place, settle
 from .route import Route
 from .route.text import parse_routing, print_routing
 from .schedule import plan_regions
-from .size import Size, carried_values
+from .size import Size
 from .size_plan import SizePlan, parse_plans
+from .solve import Follower, Solve, carried_values
 from .steer import Steering
 
 P = ParamSpec("P")
@@ -150,16 +151,21 @@ def _read_partition(text: Excerpt, settings: Settings, graph: Graph) -> Partitio
     return parse_partition(text, graph)
 
 
-def _make_sizes(settings: Settings, partition: Partition, steering: Steering) -> tuple[SizePlan, ...]:
+def _make_sizes(
+    settings: Settings, partition: Partition, steering: Steering, followers: tuple[Follower, ...]
+) -> tuple[SizePlan, ...]:
     live = settings.defects.alive(0).cores
-    return tuple(Size(steering, remember=settings.remember)(partition, settings.target, live))
+    size = Size(steering, remember=settings.remember, followers=followers)
+    return tuple(size(partition, settings.target, live))
 
 
 def _print_sizes(plans: Sequence[SizePlan]) -> str:
     return "".join(f"{plan}\n" for plan in plans)
 
 
-def _read_sizes(text: Excerpt, settings: Settings, partition: Partition, steering: Steering) -> tuple[SizePlan, ...]:
+def _read_sizes(
+    text: Excerpt, settings: Settings, partition: Partition, steering: Steering, followers: tuple[Follower, ...]
+) -> tuple[SizePlan, ...]:
     return parse_plans(text, partition, settings.target)
 
 
@@ -185,13 +191,18 @@ def _read_embedding(text: Excerpt, settings: Settings, placement: Placement) -> 
 
 
 def _make_blocks(
-    settings: Settings, partition: Partition, plan: SizePlan, steering: Steering
+    settings: Settings, partition: Partition, plan: SizePlan, steering: Steering, followers: tuple[Follower, ...]
 ) -> dict[BlockName, SolvedBlock]:
-    return Size(steering, remember=settings.remember).solve(partition, plan, settings.target)
+    return Solve(steering, remember=settings.remember, followers=followers)(partition, plan, settings.target)
 
 
 def _read_blocks(
-    text: Excerpt, settings: Settings, partition: Partition, plan: SizePlan, steering: Steering
+    text: Excerpt,
+    settings: Settings,
+    partition: Partition,
+    plan: SizePlan,
+    steering: Steering,
+    followers: tuple[Follower, ...],
 ) -> dict[BlockName, SolvedBlock]:
     carried = {name: carried_values(partition, name) for name in partition.templates}
     blocks = parse_blocks(text, partition.templates, carried, settings.target, settings["whole_elements"])

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from ..ir.program import PlacedProgram
     from .report import Report, Result, Segment
+    from .session import Session
 
-__all__ = ["Report", "Result", "Segment", "run"]
+__all__ = ["Report", "Result", "Segment", "Session", "run"]
 
 
 def run(
@@ -47,4 +48,8 @@ def __getattr__(name: str) -> Any:
         from . import report
 
         return getattr(report, name)
+    if name == "Session":
+        from .session import Session
+
+        return Session
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RunError
+from ..ir.block import RegionId
 from ..ir.dims import Affine, at
 from ..ir.graph import TensorType, ValueName
 from ..ir.program import PlacedProgram
+from .clock import Delays
 
 Array = NDArray[np.generic]
 
@@ -25,20 +27,27 @@ class Bound:
     n_past: int
 
 
-def check_inputs(program: PlacedProgram, inputs: Mapping[str, Array], values: bool) -> Bound:
+def check_inputs(
+    program: PlacedProgram, inputs: Mapping[str, Array], values: bool, n_past: int | None = None
+) -> Bound:
     """The inputs by value name and the cache length they imply.
 
     With ``values`` false (timing only) inputs may be absent: the cache is then taken as full, unless another
-    input says how long it is.
+    input says how long it is. Where ``n_past`` is given, the caches are resident and no inputs.
 
     Raises:
         RunError: an input is missing, unknown, of the wrong shape or element type, or out of range.
     """
-    names = ", ".join(program.inputs)
+    wanted = [name for name in program.inputs if n_past is None or name not in program.states]
+    names = ", ".join(wanted)
     for name in inputs:
-        if name not in program.inputs:
+        if n_past is not None and name in program.states:
+            raise RunError(
+                "the session holds this cache", where=f"input {name}", hint="leave it out, or run without a session"
+            )
+        if name not in wanted:
             raise RunError(f"the program has no such input; it takes {names}", where=f"input {name}")
-    missing = [name for name in program.inputs if name not in inputs]
+    missing = [name for name in wanted if name not in inputs]
     if missing and values:
         raise RunError(
             f"missing; the program takes {names}",
@@ -46,10 +55,40 @@ def check_inputs(program: PlacedProgram, inputs: Mapping[str, Array], values: bo
             hint="pass it to run, on the command line with --inputs FILE",
         )
     arrays = {ValueName(name): np.asarray(array) for name, array in inputs.items()}
-    n_past = _n_past(program, arrays)
+    if n_past is None:
+        n_past = _n_past(program, arrays)
     for name, array in arrays.items():
         _check(program, name, array, n_past)
     return Bound(arrays, n_past)
+
+
+def fitting_entry(program: PlacedProgram, inputs: Mapping[str, Array]) -> PlacedProgram:
+    """The entry that takes inputs of these shapes; the first one where there are no inputs, or only one entry.
+
+    Raises:
+        RunError: none does, or several do.
+    """
+    entries = program.entries
+    if not program.others or not inputs:
+        return program
+    fitting: list[str] = []
+    refusals: list[RunError] = []
+    for name, entry in entries.items():
+        try:
+            check_inputs(entry, inputs, values=False)
+            fitting.append(name)
+        except RunError as problem:
+            refusals.append(problem)
+    if len(fitting) == 1:
+        return entries[fitting[0]]
+    if fitting:
+        raise RunError(
+            f"these inputs fit the entries {', '.join(fitting)}",
+            where=program.model,
+            hint="say which, as entry (--entry)",
+        )
+    told = "; ".join(f"{name}: {e.where}: {e.message}" for name, e in zip(entries, refusals, strict=True))
+    raise RunError(f"no entry takes these inputs: {told}", where=program.model, hint=refusals[0].hint)
 
 
 def check_weights(program: PlacedProgram) -> None:
@@ -65,6 +104,21 @@ def check_weights(program: PlacedProgram) -> None:
             where=f"weight {program.weights[without[0]].origin}",
             hint="run with --timing-only, or compile with the model's weights and without --weightless",
         )
+
+
+def check_delays(program: PlacedProgram, delays: Delays) -> Delays:
+    """The delays, each of a PE and a step that exist, none of them negative."""
+    for (region, p, q, step), cycles in delays.items():
+        found = program.region.get(RegionId(region))
+        if found is None or not (0 <= p < found.rows and 0 <= q < found.columns):
+            size = f"{found.rows}x{found.columns} PEs" if found else "no such region"
+            raise RunError(f"PE ({p}, {q}) of region {region} does not exist: {size}", where="delays")
+        hosted = (program.blocks[i.block] for i in program.instances if i.region == region)
+        if step is not None and not any(step == s.id for block in hosted for s in block.steps):
+            raise RunError(f"region {region} has no step {step}", where="delays")
+        if cycles < 0:
+            raise RunError(f"a delay of {cycles} cycles is less than none", where="delays")
+    return delays
 
 
 def _n_past(program: PlacedProgram, arrays: Mapping[ValueName, Array]) -> int:

@@ -19,7 +19,8 @@ from ..ir.graph import ValueName
 from ..ir.layout import tile_shape
 from ..ir.program import Execute, PlacedProgram, Stream, StreamId, Transfer
 from ..ir.tiling import tile
-from .checks import Bound, check_inputs, check_weights
+from .caches import Caches
+from .checks import Bound, check_delays, check_inputs, check_weights
 from .clock import Delays, tile_bytes_of
 from .fabric import Collectives, Links
 from .geometry import Geometry, Grid
@@ -72,37 +73,31 @@ def execute(
     delays: Delays,
     constants: Mapping[str, float],
     trace: bool,
+    caches: Caches | None = None,
 ) -> Result:
-    """Run a program once; see `wafercc.runtime.run`."""
-    bound = check_inputs(program, inputs, values)
+    """Run a program once; see `wafercc.runtime.run`. ``caches`` stay in place: they are read and then replaced."""
+    bound = check_inputs(program, inputs, values, None if caches is None else caches.n_past)
     if values:
         check_weights(program)
     machine = machine_of(program.target, constants)
-    return Run(program, bound, machine, values, _checked(program, delays), trace).result()
-
-
-def _checked(program: PlacedProgram, delays: Delays) -> Delays:
-    """The delays, each of a PE and a step that exist, none of them negative."""
-    for (region, p, q, step), cycles in delays.items():
-        found = program.region.get(RegionId(region))
-        if found is None or not (0 <= p < found.rows and 0 <= q < found.columns):
-            size = f"{found.rows}x{found.columns} PEs" if found else "no such region"
-            raise RunError(f"PE ({p}, {q}) of region {region} does not exist: {size}", where="delays")
-        hosted = (program.blocks[i.block] for i in program.instances if i.region == region)
-        if step is not None and not any(step == s.id for block in hosted for s in block.steps):
-            raise RunError(f"region {region} has no step {step}", where="delays")
-        if cycles < 0:
-            raise RunError(f"a delay of {cycles} cycles is less than none", where="delays")
-    return delays
+    return Run(program, bound, machine, values, check_delays(program, delays), trace, caches).result()
 
 
 class Run:
     """One execution of one program."""
 
     def __init__(
-        self, program: PlacedProgram, bound: Bound, machine: Machine, values: bool, delays: Delays, trace: bool
+        self,
+        program: PlacedProgram,
+        bound: Bound,
+        machine: Machine,
+        values: bool,
+        delays: Delays,
+        trace: bool,
+        caches: Caches | None = None,
     ) -> None:
         self.program, self.bound, self.machine, self.values, self.delays = program, bound, machine, values, delays
+        self.caches = caches
         self.n_past = bound.n_past
         self.tape = Tape(trace)
         self.grid = Grid.of(program)
@@ -120,7 +115,7 @@ class Run:
 
     def result(self) -> Result:
         self._load_params()
-        load = self._state_io(loading=True)
+        load = self._state_io(loading=True) if self.caches is None else self._take_caches(self.caches)
         for task in self.program.order:
             match task:
                 case Transfer(name):
@@ -129,7 +124,7 @@ class Run:
                         self._transfer(stream, self.wires)
                 case Execute(name):
                     self._execute(self.held[name])
-        read_back = self._state_io(loading=False)
+        read_back = self._state_io(loading=False) if self.caches is None else self._keep_caches(self.caches)
         cycles = int(self.last.cycle)
         report = Report(
             cycles,
@@ -143,7 +138,7 @@ class Run:
             tuple(self.gathers),
             self._segments() if self.tape.trace else None,
         )
-        outputs = {str(name): self.outputs[name] for name in self.program.outputs} if self.values else {}
+        outputs = {str(name): self.outputs[name] for name in self.program.outputs if name in self.outputs}
         return Result(outputs, cycles, report)
 
     # --- before
@@ -192,6 +187,24 @@ class Run:
             if stream.state and (stream.source is None) == loading:
                 latest = max(latest, self._transfer(stream, wires, outside=True))
         return latest
+
+    def _take_caches(self, caches: Caches) -> int:
+        """The caches lie where the run before has left them; it takes no cycles."""
+        for stream in self.program.streams:
+            if stream.state and stream.source is None and stream.destination is not None:
+                held, local = self.held[stream.destination[0]], stream.destination[1]
+                self._set_ready(held, local, self.tape.zeros(self.regions[held.instance.region].geometry.shape))
+                if self.values:
+                    held.data[local] = caches.take(stream, held.block.values[local], held.block.mesh)
+        return 0
+
+    def _keep_caches(self, caches: Caches) -> int:
+        """The caches as this run leaves them are those that the next one finds."""
+        before = {present: past for past, present in self.program.states.items()}
+        for stream in self.program.streams:
+            if stream.state and stream.source is not None and self.values:
+                caches.tiles[before[stream.value]] = self.held[stream.source[0]].data[stream.source[1]]
+        return 0
 
     # --- streams
 

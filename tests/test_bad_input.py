@@ -149,7 +149,7 @@ OPTIONS = {
     "wafers": "--wafers 2",
     "objective": "--objective throughput",
     "dtype": "--dtype fp16",
-    "entries": "--entry decode:new=1",
+    "entries": "--entry decode",
     "rewrite": "--no-pass fuse_everything",
     "stages": "--stages 500",
     "no stage": "--stages 0",
@@ -401,7 +401,7 @@ def interrupted(holder, name, words, wait=0.0):
     print(name, code, len(pressed), *sorted(os.listdir(".")))
 
 compile = ["compile", "tiny.onnx", "--no-cache", *sys.argv[1:]]
-for name in ("import_model", "run_rewrites", "carry_through", "assemble"):
+for name in ("import_entries", "run_rewrites", "carry_through", "assemble"):
     interrupted(pipeline, name, compile)
 interrupted(cp_model.CpSolver, "solve", compile, 0.002)
 interrupted(container, "_write_member", compile)
@@ -417,6 +417,6 @@ def test_ctrl_c_at_any_stage_leaves_nothing_and_says_one_word(folder: Path) -> N
     *stages, run = (line for line in done.stdout.splitlines() if line != "tiny.wafer")
     assert stages == [
         f"{name} 1 1 in.npz tiny.onnx"
-        for name in ("import_model", "run_rewrites", "carry_through", "assemble", "solve", "_write_member")
+        for name in ("import_entries", "run_rewrites", "carry_through", "assemble", "solve", "_write_member")
     ]
     assert run == "execute 1 1 in.npz tiny.onnx tiny.wafer"

@@ -58,7 +58,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "layouts": ({**MESHES, "layouts": {"b2:/model/layers.0/mlp/Mul_72": "(-,-,-)"}}, {"layout"}),
     "disabled_passes": ({"disabled_passes": ("fuse_swiglu",)}, {"layout", "route"}),
 }
-UNCHANGEABLE = {"entries", "objective", "dtype"}  # only their defaults are possible yet
+UNCHANGEABLE = {"entries", "objective", "dtype"}  # no others are possible with these inputs
 MERGED = {"constraints"}  # what its file says becomes the other options, before any stage reads them
 
 

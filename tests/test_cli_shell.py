@@ -230,7 +230,12 @@ def test_misuse_is_exit_2(library: StandIn, capsys: Capture, words: str) -> None
         ({"objective": "beauty"}, ("beauty", "latency, throughput")),
         ({"wafers": "many"}, ("many", "auto")),
         ({"dtype": "fp12"}, ("fp12", "fp16")),
-        ({"entries": {"decode": {"new": 1}}}, ("not supported yet", "--entry")),
+        ({"entries": {"decode": {}}}, ("unknown number of", "decode:new=N")),
+        ({"entries": {"decode": {"new": 0}}}, ("takes in 0", "--entry")),
+        ({"entries": {"decode": {"now": 1}}}, ("'now'", "new, batch")),
+        ({"entries": {"a b": {"new": 1}}}, ("not a word", "'a b'")),
+        ({"entries": {"decode": {"new": 1}}, "new_tokens": 2}, ("--new-tokens 2",)),
+        ({"entries": {"decode": {"new": 1}}, "inputs_like": {}}, ("one entry only", "--inputs-like")),
     ],
 )
 def test_an_impossible_option_is_refused_with_its_lever(options: dict[str, Any], words: tuple[str, ...]) -> None:

@@ -31,7 +31,7 @@ FACE = {"", "__main__", "program", "cli", "models", "conformance"}
 # What one layer may not see of a layer that is otherwise open to it.
 CLOSED = {"runtime": ("wafercc.targets.cost",)}
 # The pipeline's first step is the importer; no other pass knows that ONNX exists.
-ONLY = {"wafercc.importer": {"wafercc.passes.pipeline"}}
+ONLY = {"wafercc.importer": {"wafercc.passes.pipeline", "wafercc.passes.entries"}}
 
 
 def layer(module: str) -> str:

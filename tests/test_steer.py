@@ -23,7 +23,7 @@ from wafercc.passes.machine import find_machine
 from wafercc.passes.options import Options
 from wafercc.passes.partition import MakePartition
 from wafercc.passes.rewrite import STANDARD
-from wafercc.passes.size import search_block
+from wafercc.passes.solve import search_block
 from wafercc.passes.steer import steer
 
 pytestmark = pytest.mark.pipeline

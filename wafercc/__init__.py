@@ -83,8 +83,11 @@ def compile(
 
     Symbolic dimensions are bound by ``inputs_like`` (arrays, of which only names and shapes count), ``shapes`` (by
     input) or ``dims`` (by the model's own dimension names); what stays unbound gets a default that
-    ``program.assumptions`` names. ``context`` binds the length of a cache to a capacity, so that one program serves
-    every shorter one. ``steering`` takes the further fields of `wafercc.passes.options.Options`: ``stages``,
+    ``program.assumptions`` names. ``entries`` are functions of the program by name, with the tokens that a run of each
+    takes in: ``{"prefill": {"new": 64}, "decode": {"new": 1}}``; without, a decoder that takes any number of tokens
+    after any past has these two, and any other model `main`. ``context`` binds the length of a cache to a capacity, so
+    that one program serves every shorter one. ``steering`` takes the further fields of
+    `wafercc.passes.options.Options`: ``stages``,
     ``region``, ``pins={"r1": (x, y, w, h)}``, ``strategies={"matmul": "rows=k columns=n"}``,
     ``constraints="decisions.toml"`` (as ``Program.constraints()`` gives it), ``max_lanes``, ``disabled_passes``.
     ``cache`` is a folder in which searches are remembered between compiles; the command uses one of the user's, this

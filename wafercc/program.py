@@ -5,17 +5,18 @@ needed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import RunError, VerifyError
+from .errors import VerifyError
 from .ir.program import PlacedProgram
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .runtime import Result
+    from .runtime import Result, Session
 
 
 class Program:
@@ -82,34 +83,55 @@ class Program:
             raise VerifyError([str(v) for v in broken], where=self.placed.model)
         return export(self.placed, folder, weights=weights)
 
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The names of the program's entries, the one first that the others follow."""
+        return tuple(self.placed.entries)
+
+    def entry(self, name: str) -> Program:
+        """One entry as a program of its own, for whatever looks at one.
+
+        Raises:
+            RunError: there is none of that name.
+        """
+        from .runtime.session import entry_of
+
+        placed = entry_of(self.placed, name)
+        return self if not self.placed.others else Program(replace(placed, others=()))
+
     def run(
-        self, inputs: Mapping[str, np.ndarray], *, entry: str = "main", timing_only: bool = False, **observation: Any
+        self,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        entry: str | None = None,
+        timing_only: bool = False,
+        **observation: Any,
     ) -> Result:
         """Execute the placed program: every tile on its PE, every reduction in the order of the fabric.
 
         Stateless: ``past_*`` inputs are loaded before, ``present_*`` outputs read back after, the timed part.
-        ``observation`` takes ``delays``, ``constants`` and ``trace`` of `wafercc.runtime.run`.
+        ``entry``: which one; it need not be said where only one takes inputs of these shapes. ``observation`` takes
+        ``delays``, ``constants`` and ``trace`` of `wafercc.runtime.run`.
 
         Raises:
-            RunError: an input is missing, unknown, of the wrong shape or dtype, or out of range.
+            RunError: no such entry, or an input is missing, unknown, of the wrong shape or dtype, or out of range.
         """
         from .runtime import run
+        from .runtime.checks import fitting_entry
+        from .runtime.session import entry_of
 
-        if entry != "main":
-            raise RunError(f"no entry {entry!r}; the program has main", where=self.placed.model)
-        return run(self.placed, inputs, timing_only=timing_only, **observation)
+        placed = fitting_entry(self.placed, inputs) if entry is None else entry_of(self.placed, entry)
+        return run(placed, inputs, timing_only=timing_only, **observation)
 
-    def session(self) -> Any:
-        """A run that keeps its caches between calls: not yet.
+    def session(self) -> Session:
+        """Runs that keep the caches where they are: ``with program.session() as s: s.run("decode", {...})``.
 
         Raises:
-            RunError: always, in this version.
+            RunError: the caches have a fixed length.
         """
-        raise RunError(
-            "sessions that keep caches resident are not supported yet",
-            where=self.placed.model,
-            hint="pass past_* and read present_* with run()",
-        )
+        from .runtime import Session
+
+        return Session(self.placed)
 
     def constraints(self) -> str:
         """The decisions of this program as a TOML page: compiled with it, the same model gives the same program."""

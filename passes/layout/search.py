@@ -43,6 +43,7 @@ from .strategy import (
 
 EARLY_SHARE = 4  # ops that run while the block waits for its input count a quarter
 MOST_NAMED = 3  # forced ops that a message names
+CROWDED_PRICE = 64  # cycles for 64 bytes of activations beyond those that are free of charge
 BYTE_PRICES = (0, 1, 8, 64)  # cycles per 64 bytes of weights, tried in turn until the bound holds
 
 
@@ -67,16 +68,20 @@ class NoSuchStrategy(CompileError):
 class Search:
     """Options of the search: how many strategies an op may try, fewer for ops off the critical path; forced ones by op.
 
-    ``shared`` layouts are forced by value. ``kept_bytes`` of SRAM are not for weights: caches and activations need
-    them. ``reasons``: of how many next best strategies of each op to work out what they would cost. Values of more than
-    ``whole_elements`` lie whole on one PE only where an op leaves no choice.
+    ``shared`` layouts are forced by value. ``kept`` values (weights, caches) lie as another entry has them, in one of
+    these layouts, wherever an op has a strategy that reads or makes them so. ``kept_bytes`` of SRAM are not for
+    weights: caches and activations need them. Operands and results of one op that take more than ``value_bytes`` cost
+    `CROWDED_PRICE` for each further 64. ``reasons``: of how many next best strategies of each op to work out what they
+    would cost. Values of more than ``whole_elements`` lie whole on one PE only where an op leaves no choice.
     """
 
     tries: int = 16
     early_tries: int = 6
     forced: Mapping[OpId, str] = field(default_factory=dict)
     shared: Mapping[ValueName, Layout] = field(default_factory=dict)
+    kept: Mapping[ValueName, tuple[Layout, ...]] = field(default_factory=dict)
     kept_bytes: int = 0
+    value_bytes: int | None = None
     reasons: int = 0
     whole_elements: int = WHOLE_ELEMENTS
 
@@ -168,7 +173,12 @@ class _Problem:
         """An op's strategies with their own cycles, cheapest first; more PEs first among equals."""
         wanted = self.options.forced.get(op.id)
         whole = self.options.whole_elements if wanted is None else None
-        found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, whole)
+        found: Sequence[Strategy] = ()
+        if any(v in self.options.kept for v in (*op.operands, *op.outputs)):
+            every = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, None)
+            found = self.keeping(op, every)
+        if not found:
+            found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, whole)
         if wanted is not None:
             names = [name_of(s, self.mesh) for s in found]
             found = named(found, wanted, self.mesh)
@@ -176,6 +186,30 @@ class _Problem:
                 raise NoSuchStrategy(op, wanted, names)
         own = ((s, own_cycles(self.graph, op, self.loops[op.id], s, self.mesh, self.target)) for s in found)
         return sorted(own, key=lambda pair: (pair[1], -pair[0].pes))
+
+    def crowding(self, op: Op, strategy: Strategy) -> int:
+        """What an op pays for the room that its operands and results take at once, weights apart."""
+        free = self.options.value_bytes
+        if free is None:
+            return 0
+        read = {
+            (self.graph.types[v], need)
+            for v, need in zip(op.inputs, strategy.ins, strict=True)
+            if v is not None and need is not None and v not in self.weights
+        }
+        made = list(zip(self.graph.out_types(op), strategy.outs, strict=True))
+        partials = zip(self.loops[op.id].partials, strategy.partials, strict=False)
+        owed = [(TensorType(p.dtype, p.shape), lies) for p, lies in partials]
+        held = sum(tile_bytes(Tiled(*each), self.mesh, self.graph.past_max) for each in (*read, *made, *owed))
+        return max(0, held - free) * CROWDED_PRICE // 64
+
+    def keeping(self, op: Op, found: Sequence[Strategy]) -> Sequence[Strategy]:
+        """The strategies that leave kept values as they lie."""
+        kept = self.options.kept
+        slots = [(i, kept[v]) for i, v in enumerate(op.inputs) if v is not None and v in kept]
+        made = [(i, kept[v]) for i, v in enumerate(op.outputs) if v in kept]
+        alike = [s for s in found if all(s.ins[i] in lies for i, lies in slots)]
+        return [s for s in alike if all(s.outs[i] in lies for i, lies in made)]
 
     def solve(self, byte_price: int) -> Solution:
         """The cheapest choices; domains are halved while the tables are too wide."""
@@ -195,7 +229,7 @@ class _Problem:
             pairs = self.shortlist(op, early_tries if is_early else tries, byte_price)
             domains.append([s for s, _ in pairs])
             share = EARLY_SHARE if is_early else 1
-            own = [c // share + self.output_cycles(op, s) + self.price_bytes(op, s, byte_price) for s, c in pairs]
+            own = [c // share + self.output_cycles(op, s) + self.room(op, s, byte_price) for s, c in pairs]
             factors.append(Factor((i,), np.array(own, np.int64)))
         number = {op.id: i for i, op in enumerate(graph.ops)}
         shared: dict[ValueName, tuple[int, list[Layout]]] = {}
@@ -230,7 +264,7 @@ class _Problem:
                 where=f"op {graph.ops[-1].id}",
                 hint="use another --strategy" if forced else "use fewer new tokens, more --stages or another --region",
             )
-        paid = cycles - sum(self.price_bytes(op, picked[op.id], byte_price) for op in graph.ops)
+        paid = cycles - sum(self.room(op, picked[op.id], byte_price) for op in graph.ops)
         layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
         reasons = self.reasons(domains, chosen, marginals(sizes, factors), paid) if self.options.reasons else {}
         whole = self.options.whole_elements
@@ -307,9 +341,13 @@ class _Problem:
 
     def shortlist(self, op: Op, tries: int, byte_price: int) -> list[tuple[Strategy, int]]:
         pairs = self.found[op.id]
-        if byte_price:
-            pairs = sorted(pairs, key=lambda pair: pair[1] + self.price_bytes(op, pair[0], byte_price))
+        if byte_price or self.options.value_bytes is not None:
+            pairs = sorted(pairs, key=lambda pair: pair[1] + self.room(op, pair[0], byte_price))
         return pairs[:tries]
+
+    def room(self, op: Op, strategy: Strategy, byte_price: int) -> int:
+        """What an op pays for SRAM: its weights by the byte, its activations where they crowd it."""
+        return self.price_bytes(op, strategy, byte_price) + self.crowding(op, strategy)
 
     def price_bytes(self, op: Op, strategy: Strategy, byte_price: int) -> int:
         if not byte_price:

@@ -19,9 +19,10 @@ from .talk import result, result_json, working
     metavar="FOLDER",
     help="Where to write program.json and arrays.npz. [default: the program's name with .export, beside it]",
 )
+@click.option("--entry", metavar="NAME", help="Which entry of the program. [default: its first]")
 @click.option("--weights", is_flag=True, help="Write the tiles of the weights too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the folder and the size of each file as JSON.")
-def command(program: Path, output: Path | None, weights: bool, as_json: bool) -> None:
+def command(program: Path, output: Path | None, entry: str | None, weights: bool, as_json: bool) -> None:
     """Write PROGRAM (a .wafer file) as JSON and arrays, with everything spelled out, and print where they are.
 
     docs/export.md describes the form, so that a checker, a simulator or a plot can be written without wafercc. An
@@ -34,7 +35,8 @@ def command(program: Path, output: Path | None, weights: bool, as_json: bool) ->
     check_writable(folder, program if program.exists() else None)
     check_folder(folder)
     with working(f"exporting {program.name}"):
-        sizes = wafercc.load(program).export(folder, weights=weights)
+        loaded = wafercc.load(program)
+        sizes = (loaded.entry(entry) if entry else loaded).export(folder, weights=weights)
     if as_json:
         result_json({"folder": str(folder), "bytes": sizes})
     else:

@@ -15,11 +15,11 @@ from .talk import result, result_json, say, working
 @click.argument("program", type=click.Path(path_type=Path))
 @click.option("--inputs", type=click.Path(path_type=Path), metavar="FILE", help="An npz file, one array an input.")
 @click.option("--outputs", type=click.Path(path_type=Path), metavar="FILE", help="Write all outputs to this npz file.")
-@click.option("--entry", default="main", metavar="NAME", help="Which entry of the program to run. [default: main]")
+@click.option("--entry", metavar="NAME", help="Which entry of the program to run. [default: the one these inputs fit]")
 @click.option("--timing-only", is_flag=True, help="Count cycles without computing values.")
 @click.option("--json", "as_json", is_flag=True, help="Print cycles and outputs as JSON.")
 def command(
-    program: Path, inputs: Path | None, outputs: Path | None, entry: str, timing_only: bool, as_json: bool
+    program: Path, inputs: Path | None, outputs: Path | None, entry: str | None, timing_only: bool, as_json: bool
 ) -> None:
     """Execute PROGRAM (a .wafer file) on the numpy runtime and print its cycles."""
     import wafercc

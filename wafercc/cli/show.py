@@ -18,8 +18,9 @@ from .talk import result, result_json, tables, working
     help="Tell only why a region (r3) lies where it lies, or why an op (an id, an ONNX node, a kind, a pattern) is cut "
     "as it is, and what the next best would cost.",
 )
+@click.option("--entry", metavar="NAME", help="Which entry of the program. [default: its first]")
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
-def command(program: Path, critical_path: bool, why: str | None, as_json: bool) -> None:
+def command(program: Path, critical_path: bool, why: str | None, entry: str | None, as_json: bool) -> None:
     """Print blocks, instances, regions, PEs, SRAM, colours and cycles of PROGRAM (a .wafer file), and what limits it.
 
     The cycles are those of a timing-only run with a full cache.
@@ -31,6 +32,7 @@ def command(program: Path, critical_path: bool, why: str | None, as_json: bool) 
 
     with working(f"reading {program.name}"):
         loaded = wafercc.load(program)
+        loaded = loaded.entry(entry) if entry else loaded
     if why is not None:
         answer = reasons.why(loaded.placed, why)
         if as_json:

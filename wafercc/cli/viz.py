@@ -19,7 +19,8 @@ from .talk import result, working
     metavar="FILE",
     help="Where to write the picture. [default: the program's name with .svg, beside it]",
 )
-def command(program: Path, output: Path | None) -> None:
+@click.option("--entry", metavar="NAME", help="Which entry of the program. [default: its first]")
+def command(program: Path, output: Path | None, entry: str | None) -> None:
     """Draw the floorplan of PROGRAM (a .wafer file) as SVG: regions, dead cores, and the streams between regions."""
     import wafercc
     from wafercc.report import floorplan
@@ -28,5 +29,6 @@ def command(program: Path, output: Path | None) -> None:
     if program.exists():
         check_writable(path, program)
     with working(f"drawing {program.name}"):
-        floorplan.write_svg(wafercc.load(program), path)
+        loaded = wafercc.load(program)
+        floorplan.write_svg(loaded.entry(entry) if entry else loaded, path)
     result(str(path))

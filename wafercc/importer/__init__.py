@@ -6,11 +6,13 @@ shape arithmetic and lowers what remains to the op table. Importing this package
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from .model import Assumption, Binding, Imported, Source
 
-__all__ = ["Assumption", "Binding", "Imported", "Source", "import_model"]
+__all__ = ["Assumption", "Binding", "Imported", "Source", "import_model", "open_model"]
 
 
 def import_model(path: str | Path, binding: Binding | None = None, *, allow_missing_weights: bool = False) -> Imported:
@@ -24,7 +26,15 @@ def import_model(path: str | Path, binding: Binding | None = None, *, allow_miss
         external
             data is absent or lies outside the model's folder; or the inputs' shapes contradict each other.
     """
+    return open_model(path, allow_missing_weights=allow_missing_weights)(binding or Binding())
+
+
+def open_model(path: str | Path, *, allow_missing_weights: bool = False) -> Callable[[Binding], Imported]:
+    """A model's file read once, to be imported under as many bindings as one likes.
+
+    Raises: as `import_model`, both here and when a binding is given.
+    """
     from .lower import lower_model
     from .read import read_model
 
-    return lower_model(read_model(Path(path), allow_missing_weights=allow_missing_weights), binding or Binding())
+    return partial(lower_model, read_model(Path(path), allow_missing_weights=allow_missing_weights))

@@ -31,12 +31,14 @@ class Bound:
     """The shape of every input, the largest ``n_past``, what was assumed, and what looks contradictory.
 
     Doubts are no errors: a model may well take a mask longer than its cache. They are told if an op then fails.
+    ``any_length``: the past is open to run time, and a default has said how many tokens are new.
     """
 
     shapes: Mapping[str, tuple[Dim, ...]]
     past_max: int
     assumptions: tuple[Assumption, ...]
     doubts: tuple[str, ...]
+    any_length: bool = False
 
 
 def bind(
@@ -61,7 +63,8 @@ def bind(
         table.origins.setdefault(symbol, "the model's weights")
     past_max = table.settle(binding)
     table.check_extents()
-    return Bound(table.shapes(), past_max, tuple(table.assumptions), tuple(table.doubts()))
+    assumed = any(a.text.startswith(f"{Role.NEW} =") for a in table.assumptions)
+    return Bound(table.shapes(), past_max, tuple(table.assumptions), tuple(table.doubts()), assumed and past_max > 0)
 
 
 @dataclass

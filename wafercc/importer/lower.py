@@ -97,7 +97,7 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     held = {ValueName(s.input): ValueName(s.output) for s in states}
     graph = keep_in_place(replace(_graph(model, cx, inputs, outputs), states=held, past_max=bound.past_max))
     weights = Weights({name: cx.sources[name] for name in graph.weights})
-    return Imported(graph, weights, bound.assumptions, model.source)
+    return Imported(graph, weights, bound.assumptions, model.source, bound.any_length)
 
 
 def _walk(nodes: Iterable[Node], cx: Context) -> None:

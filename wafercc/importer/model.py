@@ -51,12 +51,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Imported:
-    """A graph, its unread weights, what was assumed about it, and where it came from."""
+    """A graph, its unread weights, what was assumed about it, and where it came from.
+
+    ``any_length``: the model takes any number of new tokens after any past, and only a default has said how many.
+    """
 
     graph: Graph
     weights: Weights
     assumptions: tuple[Assumption, ...]
     source: Source
+    any_length: bool = False
 
     def without_numbers(self) -> Imported:
         """The same graph, its weights known by type only."""

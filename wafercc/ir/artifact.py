@@ -3,7 +3,7 @@
     program.json     the manifest: everything that is not an array
     arrays/*.npy     embeddings, detours, lanes, their paths, router configuration
     weights/*.npy    the tiles of each weight; types numpy does not know as raw bytes, their type in the manifest
-    graph.txt        provenance: the graph in text form; not needed to run
+    graph.txt        provenance: the graph in text form; not needed to run (graph-ENTRY.txt of a further entry)
     checksums.json   sha256 of every other member, and of the target and the defect map
 
 Weights are views of the mapped file: they cost no memory until touched. Loading compares the checksums of all members,
@@ -21,10 +21,11 @@ import numpy as np
 
 from .codec import Json, Malformed, as_object
 from .container import CHECKSUMS, Container, Pieces, canonical, open_container, sha256, write
+from .entry_sections import put_together_entries, take_apart_entries
 from .program import PlacedProgram
-from .sections import Array, Manifest, Sections, put_together, take_apart
+from .sections import Array, Manifest, Sections
 
-SCHEMA = (1, 1)  # major: readers of another major may refuse; minor: adds fields that older readers may ignore
+SCHEMA = (1, 2)  # major: readers of another major may refuse; minor: adds fields that older readers may ignore
 CHECK_WEIGHTS_BYTES = 64 << 20
 
 _MANIFEST = "program.json"
@@ -39,15 +40,16 @@ def save(program: PlacedProgram, path: Path | str) -> None:
     Raises:
         ArtifactError: the file system refuses.
     """
-    sections = take_apart(program)
+    sections = take_apart_entries(program)
     schema: Manifest = {"schema": f"{SCHEMA[0]}.{SCHEMA[1]}"}
     members: dict[str, Pieces] = {_MANIFEST: (canonical(schema | sections.manifest),)}
     for name, array in sections.arrays.items():
         members[f"arrays/{name}.npy"] = _npy(array)
     for name, array in sections.weights.items():
         members[f"weights/{name}.npy"] = _npy(array)
-    if program.graph_text:
-        members[_GRAPH] = (program.graph_text.encode(),)
+    for name, entry in program.entries.items():
+        if entry.graph_text:
+            members[_GRAPH if entry is program else f"graph-{name}.txt"] = (entry.graph_text.encode(),)
     write(Path(path), members, _section_digests(sections.manifest))
 
 
@@ -67,9 +69,13 @@ def load(path: Path | str) -> PlacedProgram:
     read = container.checked if _small(container, weight_members) else container.member
     arrays = {n[7:-4]: _array(container, n, container.checked(n)) for n in container.extents if n.startswith("arrays/")}
     weights = {name[8:-4]: _array(container, name, read(name)) for name in weight_members}
-    graph = bytes(container.checked(_GRAPH)).decode(errors="replace") if _GRAPH in container.extents else ""
+    graphs = {
+        name[6:-4]: bytes(container.checked(name)).decode(errors="replace")
+        for name in container.extents
+        if _is_graph(name)
+    }
     try:
-        return put_together(Sections(manifest, arrays, weights), graph, ignore_unknown=newer_minor)
+        return put_together_entries(Sections(manifest, arrays, weights), graphs, ignore_unknown=newer_minor)
     except (Malformed, RecursionError) as error:
         raise container.error(_MANIFEST, f"malformed: {error}", "the file was written by a broken tool") from None
 
@@ -113,8 +119,12 @@ def strip_graph(path: Path | str, out: Path | str) -> None:
         ArtifactError: the file cannot be read or written.
     """
     container = open_container(Path(path))
-    kept = (name for name in container.extents if name not in (CHECKSUMS, _GRAPH))
+    kept = (name for name in container.extents if name != CHECKSUMS and not _is_graph(name))
     _rewrite(container, {name: (container.member(name),) for name in kept}, Path(out))
+
+
+def _is_graph(name: str) -> bool:
+    return name == _GRAPH or (name.startswith("graph-") and name.endswith(".txt"))
 
 
 def _rewrite(container: Container, members: dict[str, Pieces], out: Path) -> None:

@@ -258,6 +258,10 @@ class PlacedProgram:
     """The placed program. ``target`` and ``defects`` are JSON forms, so that it stands alone.
 
     ``order`` is the service order of every PE and link: tasks that share one are served as they stand here.
+
+    It is one *entry*. ``others`` are further entries of the same model, whole programs of their own: they share target,
+    defects, regions, the tiles of weights and the buffers of caches with this one, and run before or after it, never at
+    the same time. An entry begins with its own configuration of the routers.
     """
 
     model: str
@@ -283,6 +287,13 @@ class PlacedProgram:
     decisions: Mapping[str, Any] = field(default_factory=dict)
     graph_text: str = ""
     assumptions: tuple[str, ...] = ()
+    entry: str = "main"
+    others: tuple[PlacedProgram, ...] = ()
+
+    @property
+    def entries(self) -> Mapping[str, PlacedProgram]:
+        """Every entry by name, this one first."""
+        return {each.entry: each for each in (self, *self.others)}
 
     @cached_property
     def region(self) -> Mapping[RegionId, Region]:

@@ -41,7 +41,7 @@ Array = NDArray[np.generic]
 Manifest = dict[str, Json]
 
 # The fields with a form of their own; the others go through `codec` by their type.
-_OWN_FORM = {"inputs", "outputs", "regions", "streams", "routers", "weights", "certificate", "graph_text"}
+_OWN_FORM = {"inputs", "outputs", "regions", "streams", "routers", "weights", "certificate", "graph_text", "others"}
 _PLAIN_JSON = {"target", "defects", "options", "versions", "decisions"}
 _ROUTER_COLUMNS = ("wafer", "x", "y", "colour", "position", "ins", "outs", "net")
 

@@ -44,6 +44,8 @@ def as_dict(program: Runnable | PlacedProgram, critical_path: bool = False) -> d
         "model": placed.model,
         "target": _target(placed),
         "defects": _defects(placed),
+        "entry": placed.entry,
+        "entries": {name: [str(kind) for kind in each.inputs.values()] for name, each in placed.entries.items()},
         "past_max": placed.past_max,
         "assumptions": list(placed.assumptions),
         "options": dict(placed.options),

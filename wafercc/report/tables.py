@@ -55,6 +55,8 @@ def print_head(facts: Mapping[str, Any], console: Console) -> None:
     }
     if timing:
         lines["cycles"] = cycles_line(facts)
+    if len(facts["entries"]) > 1:
+        lines["entries"] = f"{', '.join(facts['entries'])}; shown is {facts['entry']} (--entry)"
     width = max(map(len, lines))
     for name, text in lines.items():
         console.print(f"{name:<{width}}  {text}")

@@ -16,15 +16,21 @@
 6. The service order runs each task once, after what it depends on.
 7. The embedded target and defect map belong together; their hashes are compared when a file is loaded.
 
+A program of several entries is checked entry by entry; then what they share (`entries.py`): regions, the tiles of
+weights, the layouts of caches, and that all of it fits SRAM together.
+
 `verify` collects all violations, with the names of op, region, PE and net. If rule 1 finds names that refer to nothing,
 only those are reported: nothing else can be derived from such a program.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..ir.program import PlacedProgram
 from .collectives import check_collectives
 from .embedded import check_embedded
+from .entries import check_entries
 from .guards import check_guards
 from .machine import Machine
 from .order import check_order
@@ -61,7 +67,13 @@ def verify(program: PlacedProgram) -> tuple[Violation, ...]:
     if broken:
         return broken
     machine = Machine.of(program.target, program.defects)
-    return tuple(violation for rule in RULES for violation in rule(program, machine))
+    found = [_of(entry, program, v) for entry in program.entries.values() for r in RULES for v in r(entry, machine)]
+    return (*found, *check_entries(program, machine))
+
+
+def _of(entry: PlacedProgram, program: PlacedProgram, violation: Violation) -> Violation:
+    """A violation with the name of its entry, where there are several."""
+    return replace(violation, where=f"entry {entry.entry}: {violation.where}") if program.others else violation
 
 
 def dangling(program: PlacedProgram) -> tuple[Violation, ...]:
@@ -70,7 +82,7 @@ def dangling(program: PlacedProgram) -> tuple[Violation, ...]:
         Machine.of(program.target, program.defects)
     except (KeyError, TypeError, ValueError) as error:
         return (Violation(7, "target and defect map", f"cannot be read: {error!r}"),)
-    return tuple(check_references(program))
+    return tuple(_of(e, program, v) for e in (program, *program.others) for v in check_references(e))
 
 
 def summary(program: PlacedProgram) -> str:
@@ -97,4 +109,5 @@ def passed(program: PlacedProgram) -> str:
         (len(program.routers.x), "router rows"),
         (len(program.order), "tasks"),
     )
-    return "ok: rules 1-7 hold for " + ", ".join(f"{count} {what}" for count, what in counts)
+    entries = f"{len(program.entries)} entries; in {program.entry} " if program.others else ""
+    return f"ok: rules 1-7 hold for {entries}" + ", ".join(f"{count} {what}" for count, what in counts)

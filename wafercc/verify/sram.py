@@ -69,6 +69,11 @@ def check_sram(program: PlacedProgram, machine: Machine) -> Iterator[Violation]:
                 yield Violation(RULE, where, f"{what} take {derived} bytes per PE; {planned} are planned")
 
 
+def peak_bytes(program: PlacedProgram) -> dict[RegionId, int]:
+    """By region, the most that its PEs ever hold beside weights and caches."""
+    return {region: memory.peak_bytes for region, memory in _replay(program).items()}
+
+
 def weights_bytes(block: Block) -> int:
     return sum(tile_sram(block.values[p], block.mesh) for p in block.params)
 
