@@ -253,6 +253,35 @@ input %see: bool[2,1,5,5]
 return %y
 """
 HIDDEN = GUARDED.replace("mul(%hidden, %low)", "where(%hide, %low, %zero)")
+SUNK = """
+graph sunk past_max=9
+input %q: f32[2,6,1,4]
+input %k: f32[2,2,n_past+1,4]
+input %v: f32[2,2,n_past+1,4]
+input %see: bool[2,1,1,n_past+1]
+input %sinks: f32[6]
+%zero: f32[] = constant(value=0.0, dtype=f32, shape=[])  @zero
+%low: f32[] = constant(value=-3.4028234663852886e+38, dtype=f32, shape=[])  @low
+%k5: f32[2,2,1,n_past+1,4] = reshape(%k, shape=[2,2,1,n_past+1,4])  @k5
+%kr: f32[2,2,3,n_past+1,4] = expand(%k5, shape=[2,2,3,n_past+1,4])  @kr
+%kt5: f32[2,2,3,4,n_past+1] = transpose(%kr, perm=[0,1,2,4,3])  @kt5
+%kt: f32[2,6,4,n_past+1] = reshape(%kt5, shape=[2,6,4,n_past+1])  @kt
+%v5: f32[2,2,1,n_past+1,4] = reshape(%v, shape=[2,2,1,n_past+1,4])  @v5
+%vr: f32[2,2,3,n_past+1,4] = expand(%v5, shape=[2,2,3,n_past+1,4])  @vr
+%vh: f32[2,6,n_past+1,4] = reshape(%vr, shape=[2,6,n_past+1,4])  @vh
+%scores: f32[2,6,1,n_past+1] = matmul(%q, %kt)  @scores
+%mask: f32[2,1,1,n_past+1] = where(%see, %zero, %low)  @mask
+%masked: f32[2,6,1,n_past+1] = add(%scores, %mask)  @masked
+%sink4: f32[1,6,1,1] = reshape(%sinks, shape=[1,6,1,1])  @sink4
+%column: f32[2,6,1,1] = expand(%sink4, shape=[2,6,1,1])  @column
+%all: f32[2,6,1,n_past+2] = concat(%masked, %column, axis=3)  @all
+%top: f32[2,6,1,1] = reduce_max(%all, axes=[3], keep=true)  @top
+%shifted: f32[2,6,1,n_past+2] = sub(%all, %top)  @shifted
+%p: f32[2,6,1,n_past+2] = softmax(%shifted, axis=3)  @p
+%kept: f32[2,6,1,n_past+1] = slice(%p, axis=3, start=0, step=1, count=n_past+1)  @kept
+%y: f32[2,6,1,4] = matmul(%kept, %vh)  @y
+return %y
+"""
 HALF = """
 graph half
 input %q: f16[2,3,5,4]
@@ -289,6 +318,7 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
     "attention_guarded": (FuseAttention(), GUARDED),
     "attention_hidden": (FuseAttention(), HIDDEN),
     "attention_half": (FuseAttention(), HALF),
+    "attention_sunk": (FuseAttention(), SUNK),
 }
 
 

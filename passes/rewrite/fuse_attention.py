@@ -156,11 +156,23 @@ def _product(draft: Draft, value: ValueName, found: _Scores) -> _Scores | None:
     if transpose is not None and permutation(transpose) == (0, 1, 3, 2):
         k, inner_scale = scaled(draft, transpose.operands[0])
     else:
-        k, inner_scale = draft.emit("transpose", k_transposed, perm=(0, 1, 3, 2)), 1.0
+        k, inner_scale = _straight(draft, k_transposed), 1.0
     mask = found.mask
     if mask is not None and draft.types[mask].dtype not in (DType.BOOL, draft.types[q].dtype):
         mask = draft.emit("cast", mask, to=draft.types[q].dtype)
     return replace(found, q=q, k=k, mask=mask, scale=found.scale * q_scale * k_scale * inner_scale)
+
+
+def _straight(draft: Draft, k_transposed: ValueName) -> ValueName:
+    """The keys [b,h,t,d] of transposed ones; where these are regrouped after the transpose, regrouped without it."""
+    join = draft.made_by(k_transposed, "reshape")
+    turn = draft.made_by(join.operands[0], "transpose") if join is not None else None
+    batch, heads, width, count = draft.shape(k_transposed)
+    if turn is not None and draft.shape(turn.outputs[0])[-2:] == (width, count):
+        rank = len(permutation(turn))
+        if permutation(turn) == (*range(rank - 2), rank - 1, rank - 2):
+            return draft.emit("reshape", turn.operands[0], shape=(batch, heads, count, width))
+    return draft.emit("transpose", k_transposed, perm=(0, 1, 3, 2))
 
 
 def _ungrouped(draft: Draft, k: ValueName, v: ValueName) -> tuple[ValueName, ValueName]:
