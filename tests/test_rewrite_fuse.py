@@ -117,6 +117,30 @@ input %s: f32[2,1,5,2]
 %y: f32[2,3,5,8] = concat(%turned, %rest, axis=3)  @y
 return %y
 """
+ROPE_PAIRS = """
+graph rope_pairs
+input %x: f32[2,3,5,12]
+input %angles: f32[2,5,4]
+%column: f32[2,5,4,1] = reshape(%angles, shape=[2,5,4,1])  @column
+%twice: f32[2,5,4,2] = expand(%column, shape=[2,5,4,2])  @twice
+%table: f32[2,1,5,8] = reshape(%twice, shape=[2,1,5,8])  @table
+%c: f32[2,1,5,8] = cos(%table)  @c
+%s: f32[2,1,5,8] = sin(%table)  @s
+%turning: f32[2,3,5,8] = slice(%x, axis=3, start=0, step=1, count=8)  @turning
+%rest: f32[2,3,5,4] = slice(%x, axis=3, start=8, step=1, count=4)  @rest
+%even: f32[2,3,5,4] = slice(%turning, axis=3, start=0, step=2, count=4)  @even
+%odd: f32[2,3,5,4] = slice(%x, axis=3, start=1, step=2, count=4)  @odd
+%minus: f32[2,3,5,4] = neg(%odd)  @minus
+%left: f32[2,3,5,4,1] = reshape(%minus, shape=[2,3,5,4,1])  @left
+%right: f32[2,3,5,4,1] = reshape(%even, shape=[2,3,5,4,1])  @right
+%stack: f32[2,3,5,4,2] = concat(%left, %right, axis=4)  @stack
+%rotated: f32[2,3,5,8] = reshape(%stack, shape=[2,3,5,8])  @rotated
+%straight: f32[2,3,5,8] = mul(%turning, %c)  @straight
+%across: f32[2,3,5,8] = mul(%s, %rotated)  @across
+%turned: f32[2,3,5,8] = add(%straight, %across)  @turned
+%y: f32[2,3,5,12] = concat(%turned, %rest, axis=3)  @y
+return %y
+"""
 GELU = """
 graph gelu
 input %x: f32[2,8]
@@ -305,6 +329,7 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
     "rope": (FuseRope(), ROPE),
     "rope_half_tables": (FuseRope(), ROPE_HALF),
     "rope_partial": (FuseRope(), ROPE_PARTIAL),
+    "rope_pairs": (FuseRope(), ROPE_PAIRS),
     "gelu": (FuseGelu(), GELU),
     "gelu_other_order": (FuseGelu(), GELU_OTHER_ORDER),
     "gelu_erf": (FuseGelu(), GELU_ERF),
