@@ -306,6 +306,26 @@ input %sinks: f32[6]
 %y: f32[2,6,1,4] = matmul(%kept, %vh)  @y
 return %y
 """
+MASKED_TWICE = """
+graph masked_twice past_max=9
+input %q: f32[2,3,2,4]
+input %k: f32[2,3,n_past+2,4]
+input %v: f32[2,3,n_past+2,4]
+input %see: bool[2,1,1,n_past+2]
+input %near: bool[2,1,2,n_past+2]
+input %slopes: f32[3,1,n_past+2]
+%low: f32[] = constant(value=-3.4028234663852886e+38, dtype=f32, shape=[])  @low
+%half: f32[] = constant(value=0.5, dtype=f32, shape=[])  @half
+%kt: f32[2,3,4,n_past+2] = transpose(%k, perm=[0,1,3,2])  @kt
+%scores: f32[2,3,2,n_past+2] = matmul(%q, %kt)  @scores
+%scaled: f32[2,3,2,n_past+2] = mul(%scores, %half)  @scaled
+%tilted: f32[2,3,2,n_past+2] = add(%scaled, %slopes)  @tilted
+%shown: f32[2,3,2,n_past+2] = where(%see, %tilted, %low)  @shown
+%masked: f32[2,3,2,n_past+2] = where(%near, %shown, %low)  @masked
+%p: f32[2,3,2,n_past+2] = softmax(%masked, axis=3)  @p
+%y: f32[2,3,2,4] = matmul(%p, %v)  @y
+return %y
+"""
 HALF = """
 graph half
 input %q: f16[2,3,5,4]
@@ -344,6 +364,7 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
     "attention_hidden": (FuseAttention(), HIDDEN),
     "attention_half": (FuseAttention(), HALF),
     "attention_sunk": (FuseAttention(), SUNK),
+    "attention_masked_twice": (FuseAttention(), MASKED_TWICE),
 }
 
 
