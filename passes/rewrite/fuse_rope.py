@@ -197,13 +197,16 @@ def _half(draft: Draft, table: ValueName, pairs: bool = False) -> ValueName | No
 
 
 def _beside(draft: Draft, op: Op, half: int) -> ValueName | None:
-    """The angles [..., half] of a table that is each of them twice, side by side: [..., half, 2] flattened."""
+    """The angles [..., half] of a table that is each of them twice, side by side: [..., half, 2, 1, ...] flattened."""
     (wide,) = op.operands
     twice = draft.made_by(wide, "expand", "concat")
-    if twice is None or draft.shape(wide)[-2:] != (half, 2) or len(set(twice.operands)) != 1:
+    shape = draft.shape(wide)
+    ones = next((i for i, d in enumerate(reversed(shape)) if d != 1), 0)
+    lead, tail = shape[: len(shape) - ones], shape[len(shape) - ones :]
+    if twice is None or lead[-2:] != (half, 2) or len(set(twice.operands)) != 1:
         return None
     column = twice.operands[0]
-    if draft.shape(column) != (*draft.shape(wide)[:-1], 1):
+    if draft.shape(column) != (*lead[:-1], 1, *tail):
         return None
     return draft.emit("reshape", column, shape=(*draft.shape(op.outputs[0])[:-1], half))
 
