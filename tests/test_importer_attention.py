@@ -251,3 +251,44 @@ def test_a_cache_with_room_on_a_mesh(
         if name != "y0":
             have, want = (np.swapaxes(x, 1, 2)[slots] for x in (have, want))
         np.testing.assert_allclose(have, want, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("window", [3, 40])
+def test_a_sliding_cache_serves_every_length_up_to_the_context(window: int, tmp_path: Path) -> None:
+    """Its buffer has an extent of its own: as much as the context, so that it never lets go of a token."""
+    names = ("q", "k", "v", "past_k", "past_v", "lengths", "count", "cos", "sin")
+    attrs = {"num_heads": HEADS, "kv_num_heads": KV_HEADS, "local_window_size": window, "sliding_window_cache": 1}
+    nodes = [
+        helper.make_node("ReduceSum", ["attention_mask", "one"], ["sum"], "sum", keepdims=0),
+        helper.make_node("Sub", ["sum", "one"], ["less"], "less"),
+        helper.make_node("Cast", ["less"], ["lengths"], "lengths", to=TensorProto.INT32),
+        helper.make_node("Shape", ["attention_mask"], ["shape"], "shape"),
+        helper.make_node("Gather", ["shape", "axis"], ["total"], "total"),
+        helper.make_node("Cast", ["total"], ["count"], "count", to=TensorProto.INT32),
+        helper.make_node(
+            "GroupQueryAttention",
+            names,
+            ["y", "present_k", "present_v"],
+            "it",
+            domain="com.microsoft",
+            do_rotary=1,
+            **attrs,
+        ),
+    ]
+    hidden = {"q": HEADS * WIDTH, "k": KV_HEADS * WIDTH, "v": KV_HEADS * WIDTH}
+    specs: dict[str, Any] = {name: (F32, ["batch", "new", size]) for name, size in hidden.items()}
+    specs |= {name: (F32, ["batch", KV_HEADS, "sliding", WIDTH]) for name in ("past_k", "past_v")}
+    specs["attention_mask"] = (I64, ["batch", "total"])
+    stored = {**tables(), "one": np.array([1]), "axis": np.array(1)}
+    proto = model(nodes, specs, ["y", "present_k", "present_v"], stored)
+    imported = import_model(saved(proto, tmp_path), Binding(context=48))
+    assert imported.graph.past_max == 47 and len(imported.graph.states) == 2
+    for past in (0, 1, 9, 47):
+        inputs = {name: draw(1, 1, size) for name, size in hidden.items()}
+        inputs |= {name: draw(1, KV_HEADS, 48, WIDTH) for name in ("past_k", "past_v")}
+        inputs["attention_mask"] = np.ones((1, past + 1), np.int64)
+        got = run_graph(imported, inputs, past)
+        want = run_onnxruntime(proto, inputs)
+        np.testing.assert_allclose(got["y"], want["y"], rtol=2e-5, atol=2e-5)
+        for name in ("present_k", "present_v"):
+            np.testing.assert_allclose(got[name][:, :, : past + 1], want[name][:, :, : past + 1], rtol=2e-5, atol=2e-5)

@@ -234,6 +234,7 @@ def test_gathers(tmp_path: Path) -> None:
     check("GatherND", {"x": X, "ids": np.array([[0, 1], [1, 2]])}, tmp_path)
     check("GatherND", {"x": X, "ids": np.array([[1], [0]])}, tmp_path, batch_dims=1)
     check("GatherND", {"x": X}, tmp_path, {"ids": np.array([[0, 0], [0, 1], [0, 2]])})
+    check("GatherND", {"x": X}, tmp_path, {"ids": np.array([[-1, -2]])})
     check("GatherND", {"x": X}, tmp_path, {"ids": np.array([[0, 1], [1, 0], [0, 2]])})
 
 

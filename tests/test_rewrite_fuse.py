@@ -117,6 +117,30 @@ input %s: f32[2,1,5,2]
 %y: f32[2,3,5,8] = concat(%turned, %rest, axis=3)  @y
 return %y
 """
+ROPE_PAIRS = """
+graph rope_pairs
+input %x: f32[2,3,5,12]
+input %angles: f32[2,5,4]
+%column: f32[2,5,4,1] = reshape(%angles, shape=[2,5,4,1])  @column
+%twice: f32[2,5,4,2] = expand(%column, shape=[2,5,4,2])  @twice
+%table: f32[2,1,5,8] = reshape(%twice, shape=[2,1,5,8])  @table
+%c: f32[2,1,5,8] = cos(%table)  @c
+%s: f32[2,1,5,8] = sin(%table)  @s
+%turning: f32[2,3,5,8] = slice(%x, axis=3, start=0, step=1, count=8)  @turning
+%rest: f32[2,3,5,4] = slice(%x, axis=3, start=8, step=1, count=4)  @rest
+%even: f32[2,3,5,4] = slice(%turning, axis=3, start=0, step=2, count=4)  @even
+%odd: f32[2,3,5,4] = slice(%x, axis=3, start=1, step=2, count=4)  @odd
+%minus: f32[2,3,5,4] = neg(%odd)  @minus
+%left: f32[2,3,5,4,1] = reshape(%minus, shape=[2,3,5,4,1])  @left
+%right: f32[2,3,5,4,1] = reshape(%even, shape=[2,3,5,4,1])  @right
+%stack: f32[2,3,5,4,2] = concat(%left, %right, axis=4)  @stack
+%rotated: f32[2,3,5,8] = reshape(%stack, shape=[2,3,5,8])  @rotated
+%straight: f32[2,3,5,8] = mul(%turning, %c)  @straight
+%across: f32[2,3,5,8] = mul(%s, %rotated)  @across
+%turned: f32[2,3,5,8] = add(%straight, %across)  @turned
+%y: f32[2,3,5,12] = concat(%turned, %rest, axis=3)  @y
+return %y
+"""
 GELU = """
 graph gelu
 input %x: f32[2,8]
@@ -253,6 +277,55 @@ input %see: bool[2,1,5,5]
 return %y
 """
 HIDDEN = GUARDED.replace("mul(%hidden, %low)", "where(%hide, %low, %zero)")
+SUNK = """
+graph sunk past_max=9
+input %q: f32[2,6,1,4]
+input %k: f32[2,2,n_past+1,4]
+input %v: f32[2,2,n_past+1,4]
+input %see: bool[2,1,1,n_past+1]
+input %sinks: f32[6]
+%zero: f32[] = constant(value=0.0, dtype=f32, shape=[])  @zero
+%low: f32[] = constant(value=-3.4028234663852886e+38, dtype=f32, shape=[])  @low
+%k5: f32[2,2,1,n_past+1,4] = reshape(%k, shape=[2,2,1,n_past+1,4])  @k5
+%kr: f32[2,2,3,n_past+1,4] = expand(%k5, shape=[2,2,3,n_past+1,4])  @kr
+%kt5: f32[2,2,3,4,n_past+1] = transpose(%kr, perm=[0,1,2,4,3])  @kt5
+%kt: f32[2,6,4,n_past+1] = reshape(%kt5, shape=[2,6,4,n_past+1])  @kt
+%v5: f32[2,2,1,n_past+1,4] = reshape(%v, shape=[2,2,1,n_past+1,4])  @v5
+%vr: f32[2,2,3,n_past+1,4] = expand(%v5, shape=[2,2,3,n_past+1,4])  @vr
+%vh: f32[2,6,n_past+1,4] = reshape(%vr, shape=[2,6,n_past+1,4])  @vh
+%scores: f32[2,6,1,n_past+1] = matmul(%q, %kt)  @scores
+%mask: f32[2,1,1,n_past+1] = where(%see, %zero, %low)  @mask
+%masked: f32[2,6,1,n_past+1] = add(%scores, %mask)  @masked
+%sink4: f32[1,6,1,1] = reshape(%sinks, shape=[1,6,1,1])  @sink4
+%column: f32[2,6,1,1] = expand(%sink4, shape=[2,6,1,1])  @column
+%all: f32[2,6,1,n_past+2] = concat(%masked, %column, axis=3)  @all
+%top: f32[2,6,1,1] = reduce_max(%all, axes=[3], keep=true)  @top
+%shifted: f32[2,6,1,n_past+2] = sub(%all, %top)  @shifted
+%p: f32[2,6,1,n_past+2] = softmax(%shifted, axis=3)  @p
+%kept: f32[2,6,1,n_past+1] = slice(%p, axis=3, start=0, step=1, count=n_past+1)  @kept
+%y: f32[2,6,1,4] = matmul(%kept, %vh)  @y
+return %y
+"""
+MASKED_TWICE = """
+graph masked_twice past_max=9
+input %q: f32[2,3,2,4]
+input %k: f32[2,3,n_past+2,4]
+input %v: f32[2,3,n_past+2,4]
+input %see: bool[2,1,1,n_past+2]
+input %near: bool[2,1,2,n_past+2]
+input %slopes: f32[3,1,n_past+2]
+%low: f32[] = constant(value=-3.4028234663852886e+38, dtype=f32, shape=[])  @low
+%half: f32[] = constant(value=0.5, dtype=f32, shape=[])  @half
+%kt: f32[2,3,4,n_past+2] = transpose(%k, perm=[0,1,3,2])  @kt
+%scores: f32[2,3,2,n_past+2] = matmul(%q, %kt)  @scores
+%scaled: f32[2,3,2,n_past+2] = mul(%scores, %half)  @scaled
+%tilted: f32[2,3,2,n_past+2] = add(%scaled, %slopes)  @tilted
+%shown: f32[2,3,2,n_past+2] = where(%see, %tilted, %low)  @shown
+%masked: f32[2,3,2,n_past+2] = where(%near, %shown, %low)  @masked
+%p: f32[2,3,2,n_past+2] = softmax(%masked, axis=3)  @p
+%y: f32[2,3,2,4] = matmul(%p, %v)  @y
+return %y
+"""
 HALF = """
 graph half
 input %q: f16[2,3,5,4]
@@ -276,6 +349,7 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
     "rope": (FuseRope(), ROPE),
     "rope_half_tables": (FuseRope(), ROPE_HALF),
     "rope_partial": (FuseRope(), ROPE_PARTIAL),
+    "rope_pairs": (FuseRope(), ROPE_PAIRS),
     "gelu": (FuseGelu(), GELU),
     "gelu_other_order": (FuseGelu(), GELU_OTHER_ORDER),
     "gelu_erf": (FuseGelu(), GELU_ERF),
@@ -289,6 +363,8 @@ EXAMPLES: dict[str, tuple[Rewrite, str]] = {
     "attention_guarded": (FuseAttention(), GUARDED),
     "attention_hidden": (FuseAttention(), HIDDEN),
     "attention_half": (FuseAttention(), HALF),
+    "attention_sunk": (FuseAttention(), SUNK),
+    "attention_masked_twice": (FuseAttention(), MASKED_TWICE),
 }
 
 

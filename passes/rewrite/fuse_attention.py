@@ -17,6 +17,7 @@ numbers that are added.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -29,6 +30,9 @@ from .mask_form import is_low, negated, sees, sees_nothing
 from .match import is_number, scaled, uncast
 from .simplify import permutation
 from .sink_form import all_but_last, with_sink
+
+MASKS = 3
+"""How many masks, one on the other, are read."""
 
 
 @dataclass(frozen=True)
@@ -104,23 +108,42 @@ def _before_softmax(draft: Draft, weights: ValueName) -> tuple[ValueName, ValueN
 
 
 def _scores(draft: Draft, value: ValueName, padding_counts: bool) -> _Scores | None:
-    """Read masks, scales and a soft cap upward until the product of q and k.
+    """Read masks, scales and a soft cap upward until the product of q and k. Several masks become one.
 
     The op caps before it masks and scales before it caps; a graph in another order is not this op.
     """
-    found = _Scores()
-    masked = _unmasked(draft, value, padding_counts)
-    if masked is not None:
+    found, outer = _Scores(), 1.0
+    for _ in range(MASKS):
+        inner, factor = scaled(draft, uncast(draft, value))
+        masked = _unmasked(draft, inner, padding_counts)
+        if masked is None:
+            break
         value, mask = masked
-        found = replace(found, mask=mask)
+        outer *= factor
+        both = mask if found.mask is None else _both(draft, found.mask, mask)
+        # What hides a score hides it at any scale; what adds to it does not.
+        if both is None or (outer != 1.0 and (outer < 0 or draft.types[mask].dtype is not DType.BOOL)):
+            return None
+        found = replace(found, mask=both)
     capped, cap = scaled(draft, uncast(draft, value))
     tanh = draft.made_by(capped, "tanh")
     if tanh is not None:
         inside, factor = scaled(draft, uncast(draft, tanh.operands[0]))
-        if cap <= 0:
+        if cap <= 0 or outer != 1.0:
             return None
         return _product(draft, inside, replace(found, softcap=cap, scale=factor * cap))
-    return _product(draft, capped, replace(found, scale=cap))
+    return _product(draft, capped, replace(found, scale=cap * outer))
+
+
+def _both(draft: Draft, a: ValueName, b: ValueName) -> ValueName | None:
+    """One mask of two."""
+    first, second = draft.types[a].dtype, draft.types[b].dtype
+    if first is DType.BOOL and second is DType.BOOL:
+        return draft.emit("and", a, b)
+    if first is DType.BOOL or second is DType.BOOL:
+        seen, added, dtype = (a, b, second) if first is DType.BOOL else (b, a, first)
+        return draft.emit("where", seen, added, draft.emit("constant", value=-math.inf, dtype=str(dtype), shape=()))
+    return draft.emit("add", a, b) if first == second else None
 
 
 def _unmasked(draft: Draft, value: ValueName, padding_counts: bool) -> tuple[ValueName, ValueName] | None:
@@ -137,10 +160,19 @@ def _unmasked(draft: Draft, value: ValueName, padding_counts: bool) -> tuple[Val
         return None
     a, b = op.operands
     for scores, mask in ((a, b), (b, a)):
-        source = scaled(draft, uncast(draft, scores))[0]
-        if draft.shape(scores) == draft.shape(value) and draft.made_by(source, "matmul", "tanh"):
+        if draft.shape(scores) == draft.shape(value) and _are_scores(draft, scores, MASKS - 1):
             return scores, (None if padding_counts else sees(draft, mask)) or mask
     return None
+
+
+def _are_scores(draft: Draft, value: ValueName, masks: int) -> bool:
+    """Whether a value is a product or a capped one, under no more than so many masks."""
+    source = scaled(draft, uncast(draft, value))[0]
+    op = draft.made_by(source, "matmul", "tanh", "add", "where")
+    if op is None or op.kind in ("matmul", "tanh"):
+        return op is not None
+    alike = (v for v in op.operands if draft.shape(v) == draft.shape(source))
+    return masks > 0 and any(_are_scores(draft, v, masks - 1) for v in alike)
 
 
 def _product(draft: Draft, value: ValueName, found: _Scores) -> _Scores | None:
@@ -156,11 +188,23 @@ def _product(draft: Draft, value: ValueName, found: _Scores) -> _Scores | None:
     if transpose is not None and permutation(transpose) == (0, 1, 3, 2):
         k, inner_scale = scaled(draft, transpose.operands[0])
     else:
-        k, inner_scale = draft.emit("transpose", k_transposed, perm=(0, 1, 3, 2)), 1.0
+        k, inner_scale = _straight(draft, k_transposed), 1.0
     mask = found.mask
     if mask is not None and draft.types[mask].dtype not in (DType.BOOL, draft.types[q].dtype):
         mask = draft.emit("cast", mask, to=draft.types[q].dtype)
     return replace(found, q=q, k=k, mask=mask, scale=found.scale * q_scale * k_scale * inner_scale)
+
+
+def _straight(draft: Draft, k_transposed: ValueName) -> ValueName:
+    """The keys [b,h,t,d] of transposed ones; where these are regrouped after the transpose, regrouped without it."""
+    join = draft.made_by(k_transposed, "reshape")
+    turn = draft.made_by(join.operands[0], "transpose") if join is not None else None
+    batch, heads, width, count = draft.shape(k_transposed)
+    if turn is not None and draft.shape(turn.outputs[0])[-2:] == (width, count):
+        rank = len(permutation(turn))
+        if permutation(turn) == (*range(rank - 2), rank - 1, rank - 2):
+            return draft.emit("reshape", turn.operands[0], shape=(batch, heads, count, width))
+    return draft.emit("transpose", k_transposed, perm=(0, 1, 3, 2))
 
 
 def _ungrouped(draft: Draft, k: ValueName, v: ValueName) -> tuple[ValueName, ValueName]:

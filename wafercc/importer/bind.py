@@ -200,7 +200,7 @@ class _Table:
         assert isinstance(new, int)
         if any(state.fixed for state in self.states):
             self._fixed_capacity(binding, new)
-        if all(state.fixed for state in self.states):
+        if self._all_fixed():
             return 0
         if Role.PAST not in self.by_role:
             past_max = self._capacity(binding, new)
@@ -210,6 +210,10 @@ class _Table:
             self.by_role[Role.TOTAL] = affine(1, new, past_max)
         self.by_role.setdefault(Role.TOTAL, self.by_role[Role.PAST] + new)
         return past_max
+
+    def _all_fixed(self) -> bool:
+        """Whether nothing says how much of the caches is filled but what the model computes."""
+        return all(state.fixed and not state.counted for state in self.states)
 
     def _is_buffer(self, binding: Binding) -> bool:
         """Whether the caches are buffers of a given extent, and the total length grows up to the context in them."""
@@ -227,7 +231,7 @@ class _Table:
             if context < new:
                 raise ImportFailed(_small(context, new), hint="give a larger --context")
             self.by_role[Role.CAPACITY] = context
-        if all(state.fixed for state in self.states):
+        if self._all_fixed():
             capacity = self.by_role.get(Role.CAPACITY, self._declared_capacity())
             self.by_role.setdefault(Role.PAST, capacity)
             self.by_role.setdefault(Role.TOTAL, capacity)

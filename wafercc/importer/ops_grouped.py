@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..ir.dims import Dim, Undecided
+from ..ir.dims import Affine, Dim, Undecided, upper
 from ..ir.dtypes import DType
 from .content import Value, greatest, known_dim, number
 from .context import PAST_HINT, Context
@@ -51,13 +51,22 @@ def group_query_attention(node: Node, cx: Context) -> Sequence[Value | None]:
         q, k = _rotated(node, cx, q, k, tokens)
     window = node.int_attr("local_window_size", -1)
     bias = cx.optional(node, 10)
-    capacity = cx.input(node, 3).shape[2] if node.has(3) else 0
-    if node.int_attr("sliding_window_cache", 0) and window > 0 and node.has(3) and capacity >= window:
+    if _slides(node, cx, tokens, window):
         keys, values, mask, present = sliding_attention_operands(node, cx, (k, v), tokens.start, window, bias)
     else:
         keys, values = _cached(node, cx, k, tokens, 1), _cached(node, cx, v, tokens, 2)
         mask, present = _mask(node, cx, keys.shape[2], tokens, window, bias), (keys, values)
     return [join_heads(cx, _attention(node, cx, q, keys, values, mask)), *present]
+
+
+def _slides(node: Node, cx: Context, tokens: Tokens, window: int) -> bool:
+    """Whether a sliding cache ever lets go of tokens: not while all there are fit, nor below its window."""
+    if not node.int_attr("sliding_window_cache", 0) or window < 1 or not node.has(3):
+        return False
+    capacity = cx.input(node, 3).shape[2]
+    if isinstance(capacity, Affine):
+        return False
+    return capacity >= window and (tokens.total is None or upper(tokens.total) > capacity)
 
 
 def _attention(node: Node, cx: Context, q: Value, k: Value, v: Value, mask: Value | None) -> Value:
@@ -153,9 +162,7 @@ def _rotated(node: Node, cx: Context, q: Value, k: Value, tokens: Tokens) -> tup
     tables = cx.input(node, 7), cx.input(node, 8)
     positions = cx.optional(node, 9)
     if positions is None:
-        sliding = node.int_attr("sliding_window_cache", 0)
-        most = None if sliding or tokens.total is None else tokens.total
-        cos, sin = (rows_from(cx, table, tokens.start, tokens.new, most) for table in tables)
+        cos, sin = (rows_from(cx, table, tokens.start, tokens.new, tokens.total) for table in tables)
     elif tokens.prompt:
         first = sliced(cx, sliced(cx, positions, 0, 0, 1, 1), 1, 0, 1, 1)
         ids = cx.emit("add", [convert(cx, first, DType.I64), counted(cx, 1, tokens.new, rank=2)])

@@ -6,7 +6,7 @@ and the gather is then a reshape, slice, transpose and expand of its operand: no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -157,7 +157,7 @@ def gather_nd(node: Node, cx: Context) -> Value:
     depth = indices.shape[-1]
     if batch == 0 and isinstance(depth, int) and x.name is not None:
         ramps = columns(cx, node, indices, depth)
-        picks = None if ramps is None else picks_of(ramps, indices.shape[:-1])
+        picks = None if ramps is None else picks_of(_ramps_from_front(ramps, x), indices.shape[:-1])
         if picks is not None:
             return _view(cx, x, picks, indices.shape[:-1])
     if batch == 0 and depth == 1:
@@ -166,6 +166,14 @@ def gather_nd(node: Node, cx: Context) -> Value:
         last = [d - 1 for d in x.shape[batch : batch + depth]]
         indices = cx.emit("min", [indices, convert(cx, known_dims(tuple(last)), indices.dtype)])
     return cx.emit("gather_nd", [x, indices], {"batch_dims": batch})
+
+
+def _ramps_from_front(ramps: list[Ramp], x: Value) -> list[Ramp]:
+    """Negative indices count from the end; a ramp that starts at one is taken not to pass 0."""
+    return [
+        replace(ramp, start=ramp.start + extent) if isinstance(ramp.start, int) and ramp.start < 0 else ramp
+        for ramp, extent in zip(ramps, x.shape, strict=False)
+    ]
 
 
 def columns(cx: Context, node: Node, indices: Value, depth: int) -> list[Ramp] | None:

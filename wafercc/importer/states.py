@@ -26,6 +26,8 @@ class State:
     written: str
     axis: int
     fixed: bool = False
+    counted: bool = False
+    """Whether the op that writes a fixed one is told how many tokens there are: then the past may grow all the same."""
 
 
 # Attention ops: positions of past inputs and of the present outputs that continue them, and the axis that grows.
@@ -65,7 +67,7 @@ def find_states(model: Model) -> tuple[State, ...]:
         last = views.get(output)
         if last is not None and last.grown is not None and last.input not in found:
             axis = last.grown if last.grown >= 0 else open_axis(specs[last.input])
-            found[last.input] = State(last.input, output, written.get(output, ""), axis, last.fixed)
+            found[last.input] = State(last.input, output, written.get(output, ""), axis, last.fixed, last.counted)
     taken = {state.output for state in found.values()}
     for name, spec in specs.items():
         like = _by_name(name, model.outputs) if name not in found and spec.dtype.is_float else None
@@ -86,20 +88,20 @@ def _copies(node: Node) -> bool:
     return not node.domain and (node.op_type == "Identity" or (node.op_type == "Concat" and len(node.inputs) == 1))
 
 
-def _results(
-    node: Node, views: Mapping[str, View], tensors: Mapping[str, Tensor]
-) -> Iterator[tuple[str, View, bool]]:
+def _results(node: Node, views: Mapping[str, View], tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, View, bool]]:
     """The outputs of a node that are views of caches; and whether it extends the input itself, unmoved."""
+    made: View | None
     for position, output, axis in _PASTS.get((node.domain, node.op_type), ()):
         past = node.inputs[position] if node.has(position) else None
         view = views.get(past or "")
         if view is not None and node.wants(output):
-            yield str(node.outputs[output]), replace(view, grown=view.axis(axis)), _unmoved(view)
+            sliding = bool(node.attrs.get("sliding_window_cache", 0))
+            made = replace(view, grown=view.axis(axis), fixed=sliding, counted=sliding)
+            yield str(node.outputs[output]), made, _unmoved(view)
     first = node.inputs[0] if node.inputs else None
     view = views.get(first or "")
     if view is None or node.domain:
         return
-    made: View | None
     if node.op_type == "Concat":
         made = _joined(node, view, views)
         if made is not None and node.outputs[0] is not None:
