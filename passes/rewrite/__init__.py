@@ -23,6 +23,7 @@ from .fuse_rms_norm import FuseRmsNorm
 from .fuse_rope import FuseRope
 from .fuse_silu import FuseSilu
 from .fuse_swiglu import FuseSwiglu
+from .guard_rows import GuardRows
 from .merge_equal import MergeEqual
 from .plugins import find_plugins, with_plugins
 from .simplify import Simplify
@@ -42,6 +43,7 @@ STANDARD: tuple[Rewrite, ...] = (
     Simplify(),
     SplitProjection(),
     FuseExperts(),
+    GuardRows(),
     FuseLayerNorm(),
     FuseRmsNorm(),
     FuseRope(),
