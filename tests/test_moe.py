@@ -17,6 +17,7 @@ from wafercc.importer import Binding, import_model
 from wafercc.ir.block import Compute, Guard
 from wafercc.ir.program import PlacedProgram
 from wafercc.passes.rewrite.fuse_experts import FuseExperts
+from wafercc.passes.rewrite.guard_dense import GuardDense
 from wafercc.verify import verify
 
 RNG = np.random.default_rng(11)
@@ -251,3 +252,52 @@ def test_an_unrolled_loop_costs_nothing_for_experts_that_no_token_chose(tokens: 
     assert len(cycles) == 6, "both products of each expert"
     assert cycles["product1"] == cycles["down1"] == (0, 0)
     assert cycles["product2"][1] > 0
+
+
+def dense(tokens: int, *ends: onnx.NodeProto) -> onnx.ModelProto:
+    """What optimum exports: every expert for every token, weighted by the chosen shares scattered into zeros."""
+    nodes = [
+        helper.make_node("TopK", ["logits", "two"], ["best", "ids"], axis=-1),
+        helper.make_node("Softmax", ["best"], ["chosen"], axis=-1),
+        helper.make_node("ScatterElements", ["none", "ids", "chosen"], ["shares"], axis=1),
+        helper.make_node("Expand", ["x", "each"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w1"], ["inner"], "up"),
+        helper.make_node("Add", ["inner", "b1"], ["biased"]),
+        helper.make_node("Relu", ["biased"], ["active"]),
+        helper.make_node("MatMul", ["active", "w2"], ["outer"], "down"),
+        helper.make_node("Transpose", ["shares"], ["by_expert"], perm=[1, 0]),
+        helper.make_node("Unsqueeze", ["by_expert", "last"], ["column"]),
+        helper.make_node("Mul", ["outer", "column"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "first"], ["y"], keepdims=0),
+        *ends,
+    ]
+    tensors = {"w1": normal(E, H, F), "b1": normal(E, 1, F), "w2": normal(E, F, H), "two": np.array([2])}
+    nodes.insert(0, helper.make_node("ConstantOfShape", ["size"], ["none"]))
+    tensors |= {"size": np.array([tokens, E]), "each": np.array([E, tokens, H])}
+    tensors |= {"last": np.array([2]), "first": np.array([0])}
+    inputs = {"x": (F32, (1, tokens, H)), "logits": (F32, (tokens, E))}
+    return model(nodes, inputs, [end.output[0] for end in ends] or ["y"], tensors)
+
+
+def test_dense_experts_run_for_the_tokens_whose_share_is_not_zero(tmp_path: Path) -> None:
+    proto = dense(3)
+    feeds = {"x": normal(1, 3, H), "logits": scores((1, 2), (2, 1), (1, 2), experts=E)}
+    agrees(proto, feeds, tmp_path)
+    program = wafercc.compile(saved(proto, tmp_path), inputs_like=feeds, target="mesh:4x4", stages=1)
+    result = program.run(feeds)
+    np.testing.assert_allclose(result.outputs["y"], run_onnxruntime(proto, feeds)["y"], rtol=1e-4, atol=1e-4)
+    assert [r.op.split(".")[0] for r in result.report.ops if r.kind == "moe_experts"] == ["up", "down"]
+    plain = wafercc.compile(
+        saved(proto, tmp_path), inputs_like=feeds, target="mesh:4x4", stages=1, disabled_passes=("guard_dense",)
+    )
+    assert not [r for r in plain.run(feeds).report.ops if r.kind == "moe_experts"]
+
+
+def test_dense_experts_whose_results_are_also_read_elsewhere_all_run(tmp_path: Path) -> None:
+    ends = helper.make_node("Add", ["y", "y"], ["twice"]), helper.make_node("Add", ["active", "active"], ["z"])
+    found = []
+    for proto in (dense(3, *ends[:1]), dense(3, *ends)):
+        imported = import_model(saved(proto, tmp_path), Binding())
+        graph, _ = GuardDense()(imported.graph, imported.weights)
+        found.append([op.kind for op in graph.ops].count("moe_experts"))
+    assert found == [2, 1], "what is read beside the product with the shares stays"

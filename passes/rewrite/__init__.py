@@ -23,6 +23,7 @@ from .fuse_rms_norm import FuseRmsNorm
 from .fuse_rope import FuseRope
 from .fuse_silu import FuseSilu
 from .fuse_swiglu import FuseSwiglu
+from .guard_dense import GuardDense
 from .guard_rows import GuardRows
 from .merge_equal import MergeEqual
 from .plugins import find_plugins, with_plugins
@@ -44,6 +45,7 @@ STANDARD: tuple[Rewrite, ...] = (
     SplitProjection(),
     FuseExperts(),
     GuardRows(),
+    GuardDense(),
     FuseLayerNorm(),
     FuseRmsNorm(),
     FuseRope(),
