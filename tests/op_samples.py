@@ -236,6 +236,7 @@ def _experts() -> list[Sample]:
     return [
         sample("moe_experts", x, w, np.array([3, 0, 0, 2, 1, -1])),
         sample("moe_experts", x, w, np.array([3, 0, 0, 2, 1, 3]), distinct=2, label="pairs"),
+        sample("moe_experts", x, w, np.array([4, 0, 9, 2, -5, 4]), label="none"),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from importer_models import F32, Array, agrees, model, run_graph, run_onnxruntime, saved
+from importer_models import F32, I64, Array, agrees, model, run_graph, run_onnxruntime, saved
 from onnx import helper
 
 import wafercc
@@ -17,6 +17,7 @@ from wafercc.importer import Binding, import_model
 from wafercc.ir.block import Compute, Guard
 from wafercc.ir.program import PlacedProgram
 from wafercc.passes.rewrite.fuse_experts import FuseExperts
+from wafercc.passes.rewrite.guard_dense import GuardDense
 from wafercc.verify import verify
 
 RNG = np.random.default_rng(11)
@@ -161,6 +162,19 @@ def test_cycles_depend_on_which_experts_are_chosen(dispatched: wafercc.Program) 
     assert unknown[0] == shared[0], "without values a step takes as long as it may"
 
 
+def test_two_of_eight_experts_cost_less_than_all_eight(tmp_path: Path) -> None:
+    tensors = {"w1": normal(8, 64, 64), "w2": normal(8, 64, 64)}
+    feeds = {"x": normal(1, 1, 64), "logits": normal(1, 8)}
+    cycles = {}
+    for k in (2, 8):
+        node = helper.make_node("MoE", ["x", "logits", "w1", "", "w2"], ["y"], "it", domain="com.microsoft", k=k)
+        proto = model([node], {"x": (F32, (1, 1, 64)), "logits": (F32, (1, 8))}, ["y"], tensors)
+        program = wafercc.compile(saved(proto, tmp_path), inputs_like=feeds, target="mesh:4x4", stages=1)
+        records = [r for r in program.run(feeds).report.ops if r.kind == "moe_experts"]
+        cycles[k] = sum(r.busy_cycles for r in records), program.run(feeds).cycles
+    assert cycles[2][0] < cycles[8][0] / 2 and cycles[2][1] < cycles[8][1]
+
+
 def mutated(program: PlacedProgram, change: Any) -> PlacedProgram:
     (name,) = (n for n, b in program.blocks.items() if any(isinstance(s, Compute) and s.guard for s in b.steps))
     block = program.blocks[name]
@@ -193,3 +207,97 @@ def test_a_guard_survives_its_file(dispatched: wafercc.Program, tmp_path: Path) 
     again = wafercc.load(tmp_path / "it.wafer")
     guards = [s.guard for b in again.placed.blocks.values() for s in b.steps if isinstance(s, Compute) and s.guard]
     assert [g.wakes for g in guards if isinstance(g, Guard)] == [tuple((e,) for e in range(8))]
+
+
+def unrolled(tokens: int, experts: int) -> onnx.ModelProto:
+    """What TorchScript exports: for each expert the rows that chose it, multiplied and added where they came from."""
+    nodes, total = [], "nothing"
+    tensors: dict[str, Array] = {"zero": np.array([0]), "one": np.array([1])}
+    tensors["nothing"] = np.zeros((tokens, H), np.float32)
+    for e in range(experts):
+        tensors |= {f"w{e}": normal(H, H), f"e{e}": np.array(e)}
+        nodes += [
+            helper.make_node("Equal", ["choice", f"e{e}"], [f"mine{e}"]),
+            helper.make_node("NonZero", [f"mine{e}"], [f"at{e}"]),
+            helper.make_node("Split", [f"at{e}"], [f"row2{e}", f"slot{e}"], axis=0, num_outputs=2),
+            helper.make_node("Squeeze", [f"row2{e}", "zero"], [f"row{e}"]),
+            helper.make_node("Gather", ["x", f"row{e}"], [f"rows{e}"], axis=0),
+            helper.make_node("MatMul", [f"rows{e}", f"w{e}"], [f"inner{e}"], f"product{e}"),
+            helper.make_node("Relu", [f"inner{e}"], [f"relu{e}"]),
+            helper.make_node("MatMul", [f"relu{e}", f"w{e}"], [f"update{e}"], f"down{e}"),
+            helper.make_node("Shape", [f"update{e}"], [f"shape{e}"]),
+            helper.make_node("Unsqueeze", [f"row{e}", "one"], [f"column{e}"]),
+            helper.make_node("Expand", [f"column{e}", f"shape{e}"], [f"places{e}"]),
+            helper.make_node("ScatterElements", [total, f"places{e}", f"update{e}"], [f"y{e}"], reduction="add"),
+        ]
+        total = f"y{e}"
+    return model(nodes, {"x": (F32, (tokens, H)), "choice": (I64, (tokens, 2))}, [total], tensors)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_an_unrolled_loop_costs_nothing_for_experts_that_no_token_chose(tokens: int, tmp_path: Path) -> None:
+    proto = unrolled(tokens, 3)
+    feeds = {"x": normal(tokens, H), "choice": np.array([[2, 0], [2, 5], [2, 0]])[:tokens]}
+    agrees(proto, feeds, tmp_path)
+    program = wafercc.compile(saved(proto, tmp_path), inputs_like=feeds, target="mesh:6x6")
+    result = program.run(feeds)
+    assert not verify(program.placed)
+    w = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    expected = np.zeros((tokens, H))
+    for row, slot in np.ndindex(tokens, 2):
+        if (e := feeds["choice"][row, slot]) < 3:
+            expected[row] += np.maximum(feeds["x"][row] @ w[f"w{e}"], 0) @ w[f"w{e}"]
+    np.testing.assert_allclose(result.outputs["y2"], expected, rtol=1e-4, atol=1e-5)
+    cycles = {r.op.split(".")[0]: (r.busy_cycles, r.pes) for r in result.report.ops if r.kind == "moe_experts"}
+    assert len(cycles) == 6, "both products of each expert"
+    assert cycles["product1"] == cycles["down1"] == (0, 0)
+    assert cycles["product2"][1] > 0
+
+
+def dense(tokens: int, *ends: onnx.NodeProto) -> onnx.ModelProto:
+    """What optimum exports: every expert for every token, weighted by the chosen shares scattered into zeros."""
+    nodes = [
+        helper.make_node("TopK", ["logits", "two"], ["best", "ids"], axis=-1),
+        helper.make_node("Softmax", ["best"], ["chosen"], axis=-1),
+        helper.make_node("ScatterElements", ["none", "ids", "chosen"], ["shares"], axis=1),
+        helper.make_node("Expand", ["x", "each"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w1"], ["inner"], "up"),
+        helper.make_node("Add", ["inner", "b1"], ["biased"]),
+        helper.make_node("Relu", ["biased"], ["active"]),
+        helper.make_node("MatMul", ["active", "w2"], ["outer"], "down"),
+        helper.make_node("Transpose", ["shares"], ["by_expert"], perm=[1, 0]),
+        helper.make_node("Unsqueeze", ["by_expert", "last"], ["column"]),
+        helper.make_node("Mul", ["outer", "column"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "first"], ["y"], keepdims=0),
+        *ends,
+    ]
+    tensors = {"w1": normal(E, H, F), "b1": normal(E, 1, F), "w2": normal(E, F, H), "two": np.array([2])}
+    nodes.insert(0, helper.make_node("ConstantOfShape", ["size"], ["none"]))
+    tensors |= {"size": np.array([tokens, E]), "each": np.array([E, tokens, H])}
+    tensors |= {"last": np.array([2]), "first": np.array([0])}
+    inputs = {"x": (F32, (1, tokens, H)), "logits": (F32, (tokens, E))}
+    return model(nodes, inputs, [end.output[0] for end in ends] or ["y"], tensors)
+
+
+def test_dense_experts_run_for_the_tokens_whose_share_is_not_zero(tmp_path: Path) -> None:
+    proto = dense(3)
+    feeds = {"x": normal(1, 3, H), "logits": scores((1, 2), (2, 1), (1, 2), experts=E)}
+    agrees(proto, feeds, tmp_path)
+    program = wafercc.compile(saved(proto, tmp_path), inputs_like=feeds, target="mesh:4x4", stages=1)
+    result = program.run(feeds)
+    np.testing.assert_allclose(result.outputs["y"], run_onnxruntime(proto, feeds)["y"], rtol=1e-4, atol=1e-4)
+    assert [r.op.split(".")[0] for r in result.report.ops if r.kind == "moe_experts"] == ["up", "down"]
+    plain = wafercc.compile(
+        saved(proto, tmp_path), inputs_like=feeds, target="mesh:4x4", stages=1, disabled_passes=("guard_dense",)
+    )
+    assert not [r for r in plain.run(feeds).report.ops if r.kind == "moe_experts"]
+
+
+def test_dense_experts_whose_results_are_also_read_elsewhere_all_run(tmp_path: Path) -> None:
+    ends = helper.make_node("Add", ["y", "y"], ["twice"]), helper.make_node("Add", ["active", "active"], ["z"])
+    found = []
+    for proto in (dense(3, *ends[:1]), dense(3, *ends)):
+        imported = import_model(saved(proto, tmp_path), Binding())
+        graph, _ = GuardDense()(imported.graph, imported.weights)
+        found.append([op.kind for op in graph.ops].count("moe_experts"))
+    assert found == [2, 1], "what is read beside the product with the shares stays"

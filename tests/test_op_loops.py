@@ -237,7 +237,7 @@ def experts_held(one: Sample, steps: NDArray[np.int64]) -> Array:
     """What one PE contributes for the experts it holds, zero for rows that choose another."""
     x, w, ids = (np.asarray(a) for a in one.arrays)
     chosen = np.where(ids < 0, ids + len(w), ids)
-    return np.where(np.isin(chosen, steps)[:, None], np.einsum("mk,mkn->mn", x, w[chosen]), 0)
+    return np.where(np.isin(chosen, steps)[:, None], np.einsum("mk,mkn->mn", x, w[chosen % len(w)]), 0)
 
 
 @pytest.mark.parametrize("one", SAMPLES, ids=str)

@@ -23,6 +23,8 @@ from .fuse_rms_norm import FuseRmsNorm
 from .fuse_rope import FuseRope
 from .fuse_silu import FuseSilu
 from .fuse_swiglu import FuseSwiglu
+from .guard_dense import GuardDense
+from .guard_rows import GuardRows
 from .merge_equal import MergeEqual
 from .plugins import find_plugins, with_plugins
 from .simplify import Simplify
@@ -42,6 +44,8 @@ STANDARD: tuple[Rewrite, ...] = (
     Simplify(),
     SplitProjection(),
     FuseExperts(),
+    GuardRows(),
+    GuardDense(),
     FuseLayerNorm(),
     FuseRmsNorm(),
     FuseRope(),

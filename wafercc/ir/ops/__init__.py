@@ -51,8 +51,9 @@ Negative axes never appear in attributes: importers normalise them. ``*`` marks 
     --- linear.py
     matmul      a b                                                  numpy matmul broadcasting of batch dims; ranks >= 2
     --- experts.py (works by choice: a PE only for rows that choose an expert it holds)
-    moe_experts x w ids            distinct                          x[m] @ w[ids[m]], x [m,k], w [e,k,n]; each
-                                                                     ``distinct`` rows in turn choose different experts
+    moe_experts x w ids            distinct                          x[m] @ w[ids[m]], x [m,k], w [e,k,n]; zeros where
+                                                                     ids[m] is no expert; each ``distinct`` rows in turn
+                                                                     choose different experts
     --- reduce.py
     reduce_sum reduce_mean reduce_max reduce_min
                 x                  axes, keep: bool

@@ -1,6 +1,7 @@
 """Products with the matrices of chosen experts. The choice is data: it decides which PEs work, not what is moved.
 
-``moe_experts(x [m,k], w [e,k,n], ids [m])`` gives row i as ``x[i] @ w[ids[i]]``. The experts are a loop like any other:
+``moe_experts(x [m,k], w [e,k,n], ids [m])`` gives row i as ``x[i] @ w[ids[i]]``, zeros if its id is none of the
+experts. The experts are a loop like any other:
 cut, each PE adds what the experts it holds contribute and zeros for all others. Which parts of the mesh a choice wakes
 is the step's guard (`ir.block.Guard`); the matrices never move.
 """
@@ -10,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..graph import Op, TensorType
 from ..loops import Combine, Loop, Loops
 from ..optable import Array, Chosen, Extent, Extents, InTypes, OpSpec, Work
-from .lookup import counted
 from .rules import FLOATS, INTS, bad, demand, demand_rank, int_attr, operands, plain, present, same_dtype, wide
 
 
@@ -35,10 +36,11 @@ def _infer(op: Op, types: InTypes) -> tuple[TensorType, ...]:
 
 def _experts(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Array, ...]:
     x, w, ids = present(arrays)
-    chosen = counted(op, ids, w.shape[0])
+    given = ids.astype(np.int64)
+    chosen: NDArray[np.int64] = np.where(given < 0, given + w.shape[0], given)
     result = np.zeros((x.shape[0], w.shape[2]), wide(x).dtype)
     with np.errstate(all="ignore"):
-        for expert in np.unique(chosen):
+        for expert in np.unique(chosen[(chosen >= 0) & (chosen < w.shape[0])]):
             rows = chosen == expert
             result[rows] = wide(x[rows]) @ wide(w[expert])
     return (result.astype(x.dtype, copy=False),)
