@@ -1,8 +1,9 @@
 """States: which inputs are caches, and which outputs are their next content.
 
 A cache is an input that a node extends by what is new, and that is given back as an output: a Concat, an attention op
-with past and present, or a scatter that writes into a cache of fixed capacity. Between input, node and output its
-elements may move (`views.py`). Where nothing shows it (the exporter computes on the cache first), the names do.
+with past and present, or a scatter that writes into a cache of fixed capacity, or arithmetic that does. Between input,
+node and output its elements may move (`views.py`). Where nothing shows it (the exporter computes on the cache first),
+the names do.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _PASTS = {
     (MICROSOFT, "MultiHeadAttention"): ((6, 1, 2), (7, 2, 2)),
 }
 _SCATTERS = frozenset({"ScatterND", "ScatterElements", "TensorScatter"})
+_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Where"})
 _RENAMES = (
     ("past_key_values", "present_key_values"),
     ("past_key_values", "present"),
@@ -63,9 +65,12 @@ def find_states(model: Model) -> tuple[State, ...]:
     found: dict[str, State] = {}
     for output in model.outputs:
         last = views.get(output)
-        if last is not None and last.grown is not None and last.input not in found:
-            axis = last.grown if last.grown >= 0 else open_axis(specs[last.input])
-            found[last.input] = State(last.input, output, written.get(output, ""), axis, last.fixed)
+        if last is not None and (last.grown is not None or last.mixed) and last.input not in found:
+            spec, fixed = specs[last.input], last.fixed or last.grown is None
+            axis = -1 if last.grown is None else last.grown
+            if axis < 0 or (fixed and isinstance(spec.dims[axis], int)):
+                axis = open_axis(spec)
+            found[last.input] = State(last.input, output, written.get(output, ""), axis, fixed)
     taken = {state.output for state in found.values()}
     for name, spec in specs.items():
         like = _by_name(name, model.outputs) if name not in found and spec.dtype.is_float else None
@@ -95,6 +100,11 @@ def _results(
         view = views.get(past or "")
         if view is not None and node.wants(output):
             yield str(node.outputs[output]), replace(view, grown=view.axis(axis)), _unmoved(view)
+    if not node.domain and node.op_type in _ARITHMETIC and node.outputs[0] is not None:
+        mixed = _computed(node, views)
+        if mixed is not None:
+            yield node.outputs[0], mixed, False
+        return
     first = node.inputs[0] if node.inputs else None
     view = views.get(first or "")
     if view is None or node.domain:
@@ -124,6 +134,15 @@ def _joined(node: Node, view: View, views: Mapping[str, View]) -> View | None:
         return replace(view, grown=view.axis(node.int_attr("axis", 1))) if view.grown is None else None
     same = all(other is not None and (other.input, other.grown) == (view.input, view.grown) for other in others)
     return replace(view, axes=None) if same and view.grown is not None else None
+
+
+def _computed(node: Node, views: Mapping[str, View]) -> View | None:
+    """What is computed of one cache, if that is one of keys or values: hidden states, of three dimensions, come in and
+    go out in the same way."""
+    found = [view for name in node.inputs if (view := views.get(name or "")) is not None]
+    if not found or len({view.input for view in found}) > 1 or (found[0].axes is not None and len(found[0].axes) < 4):
+        return None
+    return replace(found[0], mixed=True)
 
 
 def _written(node: Node, view: View) -> View:
