@@ -81,7 +81,8 @@ def compile(
 ) -> Program:
     """The placed program of an ONNX decoder on a machine; only the model must be given.
 
-    Symbolic dimensions are bound by ``inputs_like`` (arrays, of which names and shapes count, and flags that choose a branch), ``shapes`` (by
+    Symbolic dimensions are bound by ``inputs_like`` (arrays, of which names and shapes count, and the values of flags
+    that choose a branch of the model), ``shapes`` (by
     input) or ``dims`` (by the model's own dimension names); what stays unbound gets a default that
     ``program.assumptions`` names. ``context`` binds the length of a cache to a capacity, so that one program serves
     every shorter one. ``steering`` takes the further fields of `wafercc.passes.options.Options`: ``stages``,
