@@ -1,8 +1,8 @@
 """Branches: decoders that hold two graphs behind an If on an input, such as ``use_cache_branch`` of merged decoders.
 
-A program has no branches, so one is chosen: the one that the flag's value in ``inputs_like`` picks, otherwise that of a
-true flag, which by convention reads the cache (and an empty cache serves for a first run). Its nodes take the place of
-the If, before caches are looked for. Cost: linear in nodes.
+A program has no branches, so one is chosen: the one that the flag's value in ``inputs_like`` picks, otherwise, for a flag
+named for the cache, that of true, which by convention reads it (and an empty cache serves for a first run). Its nodes
+take the place of the If, before caches are looked for. Cost: linear in nodes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ def choose_branches(model: Model, binding: Binding) -> tuple[Model, tuple[Assump
 
     An If whose chosen branch uses names that are taken is left alone.
     """
-    flags = {spec.name for spec in model.inputs if spec.dtype is DType.BOOL and len(spec.dims) <= 1}
+    given = binding.inputs_like or {}
+    scalars = [spec.name for spec in model.inputs if spec.dtype is DType.BOOL and len(spec.dims) <= 1]
+    flags = {name for name in scalars if name in given or "cache" in name.lower()}
     if not flags:
         return model, ()
     origin = {flag: flag for flag in flags}
-    given = binding.inputs_like or {}
     chosen = {flag: bool(given[flag].all()) if flag in given else True for flag in flags}
     nodes: list[Node] = []
     tensors: dict[str, Tensor] = dict(model.tensors)
