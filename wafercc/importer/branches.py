@@ -1,8 +1,8 @@
 """Branches: decoders that hold two graphs behind an If on an input, such as ``use_cache_branch`` of merged decoders.
 
-A program has no branches, so one is chosen: the one that the flag's value in ``inputs_like`` picks, otherwise, for a flag
-named for the cache, that of true, which by convention reads it (and an empty cache serves for a first run). Its nodes
-take the place of the If, before caches are looked for. Cost: linear in nodes.
+A program has no branches, so one is chosen: the one that the flag's value in ``inputs_like`` picks; otherwise, for a
+flag named for the cache, that of true, which by convention reads it (and an empty cache serves for a first run). Its
+nodes take the place of the If, before caches are looked for. Cost: linear in nodes.
 """
 
 from __future__ import annotations
