@@ -231,6 +231,14 @@ def _matmuls() -> list[Sample]:
     ]
 
 
+def _experts() -> list[Sample]:
+    x, w = f32(6, 5), f32(4, 5, 3, seed=1)
+    return [
+        sample("moe_experts", x, w, np.array([3, 0, 0, 2, 1, -1])),
+        sample("moe_experts", x, w, np.array([3, 0, 0, 2, 1, 3]), distinct=2, label="pairs"),
+    ]
+
+
 def _reductions() -> list[Sample]:
     found: list[Sample] = []
     for kind, onnx in (("sum", "ReduceSum"), ("mean", "ReduceMean"), ("max", "ReduceMax"), ("min", "ReduceMin")):
@@ -293,6 +301,7 @@ SAMPLES: tuple[Sample, ...] = (
     *_lookups(),
     *_selects(),
     *_matmuls(),
+    *_experts(),
     *_reductions(),
     *_norms(),
     *_attentions(),

@@ -18,7 +18,7 @@ from typing import Literal, NewType
 import numpy as np
 from numpy.typing import NDArray
 
-from .dims import Dim, at
+from .dims import Dim, at, upper
 from .dtypes import DType
 from .graph import TensorType
 from .loops import Combine
@@ -196,6 +196,14 @@ def owned(extent: int, split: Split, parts: int) -> NDArray[np.int64]:
     element[element >= extent] = -1
     element.setflags(write=False)
     return element
+
+
+def held_by_part(tiled: Tiled, mesh: Mesh) -> tuple[tuple[int, ...], ...]:
+    """Which elements of the first dimension each part of its cut holds (one part where it is not cut)."""
+    split = tiled.layout.splits[0]
+    parts = mesh.parts(split.axes) if split.axes else 1
+    table = owned(upper(tiled.type.shape[0]), split, parts)
+    return tuple(tuple(int(e) for e in held if e >= 0) for held in table)
 
 
 def same_tiles(dim: Dim, a: Split, b: Split, parts: int) -> bool:
