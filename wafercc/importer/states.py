@@ -20,13 +20,15 @@ from .views import View, moved
 @dataclass(frozen=True, slots=True)
 class State:
     """A cache: the input, the output that continues it, the value that the extending node writes (if it reads the
-    input and writes the output as they are), the axis that grows; ``fixed`` if it has all its capacity at once."""
+    input and writes the output as they are), the axis that grows; ``fixed`` if it has all its capacity at once.
+    ``window``: a fixed cache that slides holds the newest tokens, at least so many (0: it does not slide)."""
 
     input: str
     output: str
     written: str
     axis: int
     fixed: bool = False
+    window: int = 0
 
 
 # Attention ops: positions of past inputs and of the present outputs that continue them, and the axis that grows.
@@ -70,7 +72,7 @@ def find_states(model: Model) -> tuple[State, ...]:
             axis = -1 if last.grown is None else last.grown
             if axis < 0 or (fixed and isinstance(spec.dims[axis], int)):
                 axis = open_axis(spec)
-            found[last.input] = State(last.input, output, written.get(output, ""), axis, fixed)
+            found[last.input] = State(last.input, output, written.get(output, ""), axis, fixed, last.window)
     taken = {state.output for state in found.values()}
     for name, spec in specs.items():
         like = _by_name(name, model.outputs) if name not in found and spec.dtype.is_float else None
@@ -99,7 +101,9 @@ def _results(
         past = node.inputs[position] if node.has(position) else None
         view = views.get(past or "")
         if view is not None and node.wants(output):
-            yield str(node.outputs[output]), replace(view, grown=view.axis(axis)), _unmoved(view)
+            window = node.int_attr("local_window_size", 0) if node.int_attr("sliding_window_cache", 0) else 0
+            made = replace(view, grown=view.axis(axis), fixed=window > 0, window=max(window, 0))
+            yield str(node.outputs[output]), made, _unmoved(view)
     if not node.domain and node.op_type in _ARITHMETIC and node.outputs[0] is not None:
         mixed = _computed(node, views)
         if mixed is not None:
@@ -109,16 +113,15 @@ def _results(
     view = views.get(first or "")
     if view is None or node.domain:
         return
-    made: View | None
     if node.op_type == "Concat":
-        made = _joined(node, view, views)
-        if made is not None and node.outputs[0] is not None:
-            yield node.outputs[0], made, made.grown is not None and view.grown is None and _unmoved(view)
+        joined = _joined(node, view, views)
+        if joined is not None and node.outputs[0] is not None:
+            yield node.outputs[0], joined, joined.grown is not None and view.grown is None and _unmoved(view)
         return
-    made = _written(node, view) if node.op_type in _SCATTERS else moved(node, view, tensors)
+    kept = _written(node, view) if node.op_type in _SCATTERS else moved(node, view, tensors)
     for name in node.outputs:
-        if made is not None and name is not None:
-            yield name, made, False
+        if kept is not None and name is not None:
+            yield name, kept, False
 
 
 def _unmoved(view: View) -> bool:

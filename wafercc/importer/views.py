@@ -29,6 +29,7 @@ class View:
     grown: int | None = None
     fixed: bool = False
     mixed: bool = False
+    window: int = 0
 
     def axis(self, position: int) -> int:
         """The axis of the input that a dimension is, possibly counted from the end; -1 where that is not known."""
