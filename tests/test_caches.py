@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from cache_models import FIXED, LAYOUTS, VOCABULARY, decoder, grouped
-from importer_models import run_onnxruntime, saved
+from importer_models import run_graph, run_onnxruntime, saved
 
 import wafercc
 from wafercc.importer import Binding, import_model
@@ -87,3 +88,39 @@ def test_caches_of_one_op_grow_or_are_buffers_whose_total_grows(buffer: bool, ne
         for value, want in run_onnxruntime(proto, inputs).items():
             there = np.s_[:, :, :total] if "present" in value else ...
             np.testing.assert_allclose(got[value][there], want[there], rtol=1e-5, atol=1e-5, err_msg=value)
+
+
+def test_a_merged_decoder_is_the_branch_that_its_flag_picks(tmp_path: Path) -> None:
+    """As optimum merges decoders: the whole graph in both branches of an If on ``use_cache_branch``."""
+    inner = decoder(LAYOUTS["bhsd"])
+    bodies = {}
+    for name in ("then_branch", "else_branch"):
+        body = onnx.GraphProto.FromString(inner.graph.SerializeToString())
+        del body.input[:]
+        if name == "else_branch":
+            next(n for n in body.node if n.output[0] == "logits").input[1] = "other_head"
+            body.initializer.append(onnx.numpy_helper.from_array(np.zeros((8, VOCABULARY), np.float32), "other_head"))
+        bodies[name] = body
+    outputs = [f"given_{value.name}" for value in inner.graph.output]
+    choice = onnx.helper.make_node("If", ["use_cache_branch"], outputs, "choice", **bodies)
+    outer = onnx.ModelProto.FromString(inner.SerializeToString())
+    del outer.graph.node[:], outer.graph.initializer[:], outer.graph.output[:]
+    outer.graph.node.append(choice)
+    outer.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    outer.graph.input.append(onnx.helper.make_tensor_value_info("use_cache_branch", onnx.TensorProto.BOOL, [1]))
+    path = saved(outer, tmp_path)
+    imported = import_model(path, Binding(context=CAPACITY, new_tokens=2))
+    assert len(imported.graph.states) == 2 and imported.graph.past_max == CAPACITY - 2
+    assert "use_cache_branch = true" in imported.assumptions[-1].text
+    rng = np.random.default_rng(1)
+    inputs = {name: rng.standard_normal((1, 2, 3, 4)).astype(np.float32) for name in LAYOUTS["bhsd"].caches}
+    inputs |= {"input_ids": rng.integers(0, VOCABULARY, (1, 2)), "use_cache_branch": np.array([False])}
+    other = import_model(path, Binding(inputs_like=inputs))
+    assert other.assumptions == ()
+    program = wafercc.compile(path, target="mesh:4x4", context=CAPACITY, new_tokens=2)
+    program.verify()
+    for run, flag in ((lambda: program.run(inputs).outputs, True), (lambda: run_graph(other, inputs), False)):
+        inputs["use_cache_branch"] = np.array([flag])
+        got = run()
+        for value, want in run_onnxruntime(outer, inputs).items():
+            np.testing.assert_allclose(got[value], want, rtol=1e-5, atol=1e-5, err_msg=value)

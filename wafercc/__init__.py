@@ -81,7 +81,8 @@ def compile(
 ) -> Program:
     """The placed program of an ONNX decoder on a machine; only the model must be given.
 
-    Symbolic dimensions are bound by ``inputs_like`` (arrays, of which only names and shapes count), ``shapes`` (by
+    Symbolic dimensions are bound by ``inputs_like`` (arrays, of which names and shapes count, and the values of flags
+    that choose a branch of the model), ``shapes`` (by
     input) or ``dims`` (by the model's own dimension names); what stays unbound gets a default that
     ``program.assumptions`` names. ``entries`` are functions of the program by name, with the tokens that a run of each
     takes in: ``{"prefill": {"new": 64}, "decode": {"new": 1}}``; without, a decoder that takes any number of tokens

@@ -23,7 +23,7 @@ DEFAULT_TOKENS = 64
 DEFAULT_CONTEXT = 512
 MOST = 1 << 20  # tokens or sequences: more than any machine holds, and their square is still counted exactly
 
-_FLAGS = {Role.BATCH: "--batch", Role.NEW: "--new-tokens"}
+_FLAGS = {Role.BATCH: "--batch N", Role.NEW: "--new-tokens N"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class _Table:
         return past_max
 
     def _wish(self, role: Role, wish: int | None) -> None:
-        flag = _FLAGS[role]
+        flag = _FLAGS[role].removesuffix(" N")
         if wish is None:
             return
         if wish < 1:
@@ -200,8 +200,13 @@ class _Table:
         assert isinstance(new, int)
         if any(state.fixed for state in self.states):
             self._fixed_capacity(binding, new)
-        if self._all_fixed():
+        slides = all(state.window for state in self.states)
+        if all(state.fixed for state in self.states) and not slides:
             return 0
+        if slides and not isinstance(self.by_role.get(Role.TOTAL), int):
+            past_max = self._capacity(binding, new)
+            self.by_role[Role.TOTAL] = affine(1, new, past_max)
+            return past_max
         if Role.PAST not in self.by_role:
             past_max = self._capacity(binding, new)
             self.by_role[Role.PAST] = affine(1, 0, past_max)
@@ -210,10 +215,6 @@ class _Table:
             self.by_role[Role.TOTAL] = affine(1, new, past_max)
         self.by_role.setdefault(Role.TOTAL, self.by_role[Role.PAST] + new)
         return past_max
-
-    def _all_fixed(self) -> bool:
-        """Whether nothing says how much of the caches is filled but what the model computes."""
-        return all(state.fixed and not state.counted for state in self.states)
 
     def _is_buffer(self, binding: Binding) -> bool:
         """Whether the caches are buffers of a given extent, and the total length grows up to the context in them."""
@@ -224,14 +225,18 @@ class _Table:
     def _fixed_capacity(self, binding: Binding, new: int) -> None:
         """The extent of caches that have all their capacity at once; masks are as long, where nothing else is said."""
         if Role.CAPACITY in self.roles.values() and Role.CAPACITY not in self.by_role:
-            context = binding.context
-            if context is None:
+            context, windows = binding.context, [state.window for state in self.states if state.fixed]
+            if all(windows):
+                context = max(windows)
+                text = f"caches that slide have room for {context} tokens, the window"
+                self.assumptions.append(Assumption(text, self._flag(Role.CAPACITY)))
+            elif context is None:
                 context = max(min(DEFAULT_CONTEXT, self.positions), new)
                 self.assumptions.append(Assumption(f"the caches have room for {context} tokens", "--context N"))
-            if context < new:
+            elif context < new:
                 raise ImportFailed(_small(context, new), hint="give a larger --context")
             self.by_role[Role.CAPACITY] = context
-        if self._all_fixed():
+        if all(state.fixed and not state.window for state in self.states):
             capacity = self.by_role.get(Role.CAPACITY, self._declared_capacity())
             self.by_role.setdefault(Role.PAST, capacity)
             self.by_role.setdefault(Role.TOTAL, capacity)
@@ -257,10 +262,13 @@ class _Table:
         if role in self.by_role:
             return
         self.by_role[role] = value
-        symbols = [symbol for symbol, r in self.roles.items() if r is role]
-        if symbols:
-            shown = f"--dim {symbols[0]}=N" if "[" not in symbols[0] else f"{_FLAGS[role]} N"
-            self.assumptions.append(Assumption(f"{role} = {value}", shown))
+        if role in self.roles.values():
+            self.assumptions.append(Assumption(f"{role} = {value}", self._flag(role)))
+
+    def _flag(self, role: Role) -> str:
+        """What changes the extent of dimensions with a role."""
+        symbol = next(symbol for symbol, r in self.roles.items() if r is role)
+        return f"--dim {symbol}=N" if "[" not in symbol else _FLAGS.get(role, "--shape with another extent")
 
     def _settle_symbol(self, spec: InputSpec, axis: int, symbol: str) -> None:
         """Check an expression of symbols against its value, or take its value from it."""

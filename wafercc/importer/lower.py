@@ -31,6 +31,7 @@ from . import (
     ops_shape,
 )
 from .bind import bind
+from .branches import choose_branches
 from .content import Value
 from .context import PAST_HINT, Context
 from .coverage import check_coverage
@@ -73,6 +74,7 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     Raises:
         ImportFailed: an op, a dimension or a shape cannot be taken; see `import_model`.
     """
+    model, flags = choose_branches(model, binding)
     check_coverage(model.nodes, model.source.file)
     states = find_states(model)
     bound = bind(model.inputs, states, binding, known_positions(model), known_widths(model, states))
@@ -97,7 +99,7 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     held = {ValueName(s.input): ValueName(s.output) for s in states}
     graph = keep_in_place(replace(_graph(model, cx, inputs, outputs), states=held, past_max=bound.past_max))
     weights = Weights({name: cx.sources[name] for name in graph.weights})
-    return Imported(graph, weights, bound.assumptions, model.source, bound.any_length)
+    return Imported(graph, weights, (*bound.assumptions, *flags), model.source, bound.any_length)
 
 
 def _walk(nodes: Iterable[Node], cx: Context) -> None:

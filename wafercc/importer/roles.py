@@ -63,6 +63,7 @@ def roles_of(inputs: Sequence[InputSpec], states: Sequence[State]) -> dict[str, 
                 roles.setdefault(symbol_of(spec, axis), role)
     if not states:
         roles = {symbol: Role.NEW if role is Role.TOTAL else role for symbol, role in roles.items()}
+        roles = {symbol: role for symbol, role in roles.items() if role in (Role.BATCH, Role.NEW)}
     return {symbol: role for symbol, role in roles.items() if symbol in terms_of(symbol) or "[" in symbol}
 
 

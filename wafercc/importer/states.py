@@ -1,8 +1,9 @@
 """States: which inputs are caches, and which outputs are their next content.
 
 A cache is an input that a node extends by what is new, and that is given back as an output: a Concat, an attention op
-with past and present, or a scatter that writes into a cache of fixed capacity. Between input, node and output its
-elements may move (`views.py`). Where nothing shows it (the exporter computes on the cache first), the names do.
+with past and present, or a scatter that writes into a cache of fixed capacity, or arithmetic that does. Between input,
+node and output its elements may move (`views.py`). Where nothing shows it (the exporter computes on the cache first),
+the names do.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from .views import View, moved
 @dataclass(frozen=True, slots=True)
 class State:
     """A cache: the input, the output that continues it, the value that the extending node writes (if it reads the
-    input and writes the output as they are), the axis that grows; ``fixed`` if it has all its capacity at once."""
+    input and writes the output as they are), the axis that grows; ``fixed`` if it has all its capacity at once.
+    ``window``: a fixed cache that slides holds the newest tokens, at least so many (0: it does not slide)."""
 
     input: str
     output: str
     written: str
     axis: int
     fixed: bool = False
-    counted: bool = False
-    """Whether the op that writes a fixed one is told how many tokens there are: then the past may grow all the same."""
+    window: int = 0
 
 
 # Attention ops: positions of past inputs and of the present outputs that continue them, and the axis that grows.
@@ -39,6 +40,7 @@ _PASTS = {
     (MICROSOFT, "MultiHeadAttention"): ((6, 1, 2), (7, 2, 2)),
 }
 _SCATTERS = frozenset({"ScatterND", "ScatterElements", "TensorScatter"})
+_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Where"})
 _RENAMES = (
     ("past_key_values", "present_key_values"),
     ("past_key_values", "present"),
@@ -65,9 +67,12 @@ def find_states(model: Model) -> tuple[State, ...]:
     found: dict[str, State] = {}
     for output in model.outputs:
         last = views.get(output)
-        if last is not None and last.grown is not None and last.input not in found:
-            axis = last.grown if last.grown >= 0 else open_axis(specs[last.input])
-            found[last.input] = State(last.input, output, written.get(output, ""), axis, last.fixed, last.counted)
+        if last is not None and (last.grown is not None or last.mixed) and last.input not in found:
+            spec, fixed = specs[last.input], last.fixed or last.grown is None
+            axis = -1 if last.grown is None else last.grown
+            if axis < 0 or (fixed and isinstance(spec.dims[axis], int)):
+                axis = open_axis(spec)
+            found[last.input] = State(last.input, output, written.get(output, ""), axis, fixed, last.window)
     taken = {state.output for state in found.values()}
     for name, spec in specs.items():
         like = _by_name(name, model.outputs) if name not in found and spec.dtype.is_float else None
@@ -95,22 +100,27 @@ def _results(node: Node, views: Mapping[str, View], tensors: Mapping[str, Tensor
         past = node.inputs[position] if node.has(position) else None
         view = views.get(past or "")
         if view is not None and node.wants(output):
-            sliding = bool(node.attrs.get("sliding_window_cache", 0))
-            made = replace(view, grown=view.axis(axis), fixed=sliding, counted=sliding)
+            window = node.int_attr("local_window_size", 0) if node.int_attr("sliding_window_cache", 0) else 0
+            made = replace(view, grown=view.axis(axis), fixed=window > 0, window=max(window, 0))
             yield str(node.outputs[output]), made, _unmoved(view)
+    if not node.domain and node.op_type in _ARITHMETIC and node.outputs[0] is not None:
+        mixed = _computed(node, views)
+        if mixed is not None:
+            yield node.outputs[0], mixed, False
+        return
     first = node.inputs[0] if node.inputs else None
     view = views.get(first or "")
     if view is None or node.domain:
         return
     if node.op_type == "Concat":
-        made = _joined(node, view, views)
-        if made is not None and node.outputs[0] is not None:
-            yield node.outputs[0], made, made.grown is not None and view.grown is None and _unmoved(view)
+        joined = _joined(node, view, views)
+        if joined is not None and node.outputs[0] is not None:
+            yield node.outputs[0], joined, joined.grown is not None and view.grown is None and _unmoved(view)
         return
-    made = _written(node, view) if node.op_type in _SCATTERS else moved(node, view, tensors)
+    kept = _written(node, view) if node.op_type in _SCATTERS else moved(node, view, tensors)
     for name in node.outputs:
-        if made is not None and name is not None:
-            yield name, made, False
+        if kept is not None and name is not None:
+            yield name, kept, False
 
 
 def _unmoved(view: View) -> bool:
@@ -126,6 +136,15 @@ def _joined(node: Node, view: View, views: Mapping[str, View]) -> View | None:
         return replace(view, grown=view.axis(node.int_attr("axis", 1))) if view.grown is None else None
     same = all(other is not None and (other.input, other.grown) == (view.input, view.grown) for other in others)
     return replace(view, axes=None) if same and view.grown is not None else None
+
+
+def _computed(node: Node, views: Mapping[str, View]) -> View | None:
+    """What is computed of one cache, if that is one of keys or values: hidden states, of three dimensions, come in and
+    go out in the same way."""
+    found = [view for name in node.inputs if (view := views.get(name or "")) is not None]
+    if not found or len({view.input for view in found}) > 1 or (found[0].axes is not None and len(found[0].axes) < 4):
+        return None
+    return replace(found[0], mixed=True)
 
 
 def _written(node: Node, view: View) -> View:

@@ -21,14 +21,15 @@ CUTS = frozenset({"Slice", "Split"})
 class View:
     """A value made of one input by moves: for each dimension the axis of the input that it is, ``None`` for one of
     extent 1 that was put in; ``axes`` is ``None`` behind a reshape. ``grown``: the axis along which a node on the way
-    extended it (-1: some axis). ``fixed``: that node wrote into it instead, so its extents are the same;
-    ``counted``: it is told how many tokens there are."""
+    extended it (-1: some axis). ``fixed``: that node wrote into it instead, so its extents are the same. ``mixed``:
+    something was computed element by element, which may be how an exporter writes into it."""
 
     input: str
     axes: Axes | None
     grown: int | None = None
     fixed: bool = False
-    counted: bool = False
+    mixed: bool = False
+    window: int = 0
 
     def axis(self, position: int) -> int:
         """The axis of the input that a dimension is, possibly counted from the end; -1 where that is not known."""
