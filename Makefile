@@ -2,6 +2,7 @@
 # make test    ruff, mypy --strict and pytest
 # make lint    ruff and mypy --strict alone
 # make bench   compile times, run times and cycles of the reference models; quality of placement (ten minutes)
+# make conformance   the official node tests of ONNX, all of them; writes docs/conformance.md (three minutes)
 #
 # Each target sets up .venv by itself, once for each change of pyproject.toml; after that nothing needs the network.
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 # The three root folders are linted under the names they are installed by, so that relative imports resolve.
 CODE := wafercc wafercc/passes wafercc/runtime wafercc/models tests $(wildcard benchmarks)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench conformance clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.runs
@@ -31,6 +32,9 @@ lint: $(VENV)/.tests
 bench: $(VENV)/.tests
 	@test -f benchmarks/bench.py || { echo "no benchmarks yet: benchmarks/bench.py does not exist" >&2; exit 1; }
 	$(BIN)/python -m benchmarks.bench
+
+conformance: $(VENV)/.tests
+	$(BIN)/python -m wafercc.conformance
 
 clean:
 	rm -rf $(VENV) build dist wafercc.egg-info demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -90,9 +90,9 @@ def id_limits(graph: Graph) -> dict[ValueName, int]:
     """For inputs that index a table (token ids, positions): how many rows it has."""
     limits: dict[ValueName, int] = {}
     for op in graph.ops:
-        if op.kind != "embedding":
+        if op.kind not in ("embedding", "embedding_quant"):
             continue
-        table, ids = op.operands
+        table, ids = op.operands[:2]
         while ids not in graph.inputs and graph.producer[ids].kind in ("reshape", "cast", "transpose", "expand"):
             ids = graph.producer[ids].operands[0]
         rows = graph.types[table].shape[0]

@@ -40,6 +40,7 @@ from .options import Options, flag_of
 FLAGS = {
     "stages": "stages",
     "region": "region",
+    "whole": "whole_elements",
     "max_lanes": "max_lanes",
     "no_pass": "disabled_passes",
     "pin": "pins",

@@ -14,6 +14,8 @@ import numpy as np
 
 from wafercc.ir.block import BlockName, Instance, InstanceId, LocalName
 from wafercc.ir.graph import Graph, ValueName
+from wafercc.ir.layout import Mesh, Tiled
+from wafercc.ir.packing import pack
 from wafercc.ir.partition import Partition
 from wafercc.ir.program import StreamId, WeightTiles
 from wafercc.ir.routing import StreamDemand
@@ -40,7 +42,7 @@ class _Tiles:
             copies = sum(known[0] == weight for known in self.keys)
             key = f"{weight}#{copies}" if copies else str(weight)
             array = self.numbers(weight)
-            tiles = None if array is None else tile(array, tiled, mesh)
+            tiles = None if array is None else _stored(tile(array, tiled, mesh), tiled, mesh)
             origin = self.weights.sources[weight].origin or str(weight)
             self.entries[key] = WeightTiles(tiled, mesh, tiles, origin, str(weight))
             self.keys[identity] = key
@@ -56,6 +58,11 @@ class _Tiles:
             assert array.dtype == kind.dtype.numpy, f"{weight} is {array.dtype}, not {kind.dtype}"
             self.loaded[weight] = array
         return self.loaded[weight]
+
+
+def _stored(tiles: Array, tiled: Tiled, mesh: Mesh) -> Array:
+    """Tiles as PEs hold them: elements of less than a byte are packed."""
+    return pack(tiles, len(mesh.axes), tiled.dtype) if tiled.dtype.is_packed else tiles
 
 
 def make_instances(

@@ -190,6 +190,9 @@ class Options:
     region: tuple[int, int] | None = _option(
         None, "--region", "Force every region's mesh: W columns by H rows, as in mesh:WxH.", "WxH", size_word
     )
+    whole_elements: int = _option(
+        1024, "--whole", "Cut every value of more elements than this, if its op can be cut.", "N", int
+    )
     pins: Mapping[str, Sequence[int]] = _option(
         {},
         "--pin",
@@ -324,6 +327,7 @@ _LEAST = {
     "batch": 1,
     "wafers": 1,
     "stages": 1,
+    "whole_elements": 1,
     "max_lanes": 1,
     "seed": 0,
     "defect_seed": 0,

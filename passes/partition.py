@@ -89,7 +89,7 @@ def _backbone(graph: Graph, cheap: frozenset[ValueName]) -> Segment:
     """
     backbone = tuple(op for op in graph.ops if not set(op.outputs) <= cheap)
     if not backbone:
-        raise CompileError("the graph computes nothing that depends on a weight or a float input", where=graph.name)
+        raise CompileError("the graph computes nothing", where=graph.name)
     return backbone
 
 
@@ -102,6 +102,8 @@ def cheap_values(graph: Graph) -> frozenset[ValueName]:
         small = all(graph.types[v].elements <= CHEAP_ELEMENTS for v in op.outputs)
         if small and op.kind not in RESIDENT_KINDS and all(v in free or v in cheap for v in op.operands):
             cheap.update(op.outputs)
+    if all(set(op.outputs) <= cheap for op in graph.ops):
+        return frozenset()  # a graph of integers alone: they are its work
     return frozenset(cheap)
 
 

@@ -44,7 +44,7 @@ def plan_sram(block: Block, past_max: int, bound_bytes: int) -> SramPlan:
         return tile_bytes(block.values[name], block.mesh, past_max)
 
     weights = sum(size(p) for p in block.params)
-    state = sum(size(q) for q in block.states.values())
+    state = sum(max(size(p), size(q)) for p, q in block.states.items())
     resident = {*block.params, *block.states, *block.states.values()}
     live = {v for v in block.inputs if v not in resident}
     now = peak = sum(size(v) for v in live)

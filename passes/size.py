@@ -77,7 +77,8 @@ class Size:
                 return solve_block(steered, partition, name, meshes, target)
 
             def read(text: Excerpt, name: BlockName = name, carried: frozenset[ValueName] = carried) -> SolvedBlock:
-                return parse_blocks(text, {name: partition.templates[name]}, {name: carried}, target)[name]
+                template = {name: partition.templates[name]}
+                return parse_blocks(text, template, {name: carried}, target, self.steering.whole_elements)[name]
 
             inputs = (name, print_graph(template), sorted(carried), meshes, steered)
             solved[name] = self.remember(inputs, search, _one_block, read)
@@ -86,7 +87,12 @@ class Size:
 
 def steer_search(search: Search, steering: Steering, name: BlockName) -> Search:
     """The search of one block, with what is forced there."""
-    return replace(search, forced=steering.strategies.get(name, {}), shared=steering.shared.get(name, {}))
+    return replace(
+        search,
+        forced=steering.strategies.get(name, {}),
+        shared=steering.shared.get(name, {}),
+        whole_elements=steering.whole_elements,
+    )
 
 
 def _one_block(solved: SolvedBlock) -> str:

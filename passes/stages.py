@@ -194,7 +194,7 @@ def _read_blocks(
     text: Excerpt, settings: Settings, partition: Partition, plan: SizePlan, steering: Steering
 ) -> dict[BlockName, SolvedBlock]:
     carried = {name: carried_values(partition, name) for name in partition.templates}
-    blocks = parse_blocks(text, partition.templates, carried, settings.target)
+    blocks = parse_blocks(text, partition.templates, carried, settings.target, settings["whole_elements"])
     for name, solved in blocks.items():
         mesh, (rows, columns) = solved.block.mesh, plan.shapes[name]
         if (mesh.rows, mesh.columns) != (rows, columns):
@@ -259,7 +259,8 @@ def _kept_whole(
 
 
 _BOUND = ("shapes", "dims", "inputs_like", "context", "new_tokens", "batch")
-_FORCED = ("meshes", "strategies")  # they reach their stages as `Steering`, and what is remembered by its inputs
+# They reach their stages as `Steering`, and what is remembered by its inputs.
+_FORCED = ("meshes", "strategies", "whole_elements")
 _WHOLE = ("entries", "wafers", "objective", "dtype", "weightless")  # what kind of program it is to be
 
 IMPORT = Stage("import", (*_BOUND, *_WHOLE), _same_graph, print_graph, _read_graph, tried=False)

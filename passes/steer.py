@@ -22,6 +22,7 @@ from wafercc.ir.partition import Partition
 from wafercc.ir.program import Rect
 
 from .embed import DETOUR_HOPS, REACH, Embed
+from .layout import WHOLE_ELEMENTS
 from .machine import Machine
 from .options import Options, flag_of
 
@@ -37,7 +38,7 @@ EMBEDDINGS = ((Embed(reach=0, detour_hops=0), Embed(reach=0), Embed(reach=1)), (
 class Steering:
     """What is decided beforehand: rectangles of regions; per block a mesh (its shape, or whole with its factors), the
     most rows and columns, strategies and shared layouts; and the embeddings to try: each group for one size plan after
-    the other, before the next group.
+    the other, before the next group; and how many elements may lie whole on one PE.
     """
 
     pins: Mapping[RegionId, Rect] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Steering:
     strategies: Mapping[BlockName, Mapping[OpId, str]] = field(default_factory=dict)
     shared: Mapping[BlockName, Mapping[ValueName, Layout]] = field(default_factory=dict)
     embeddings: tuple[tuple[Embed, ...], ...] = EMBEDDINGS
+    whole_elements: int = WHOLE_ELEMENTS
 
 
 FREE = Steering()
@@ -87,6 +89,7 @@ def steer(options: Options, partition: Partition, machine: Machine) -> Steering:
         _strategies(options, partition),
         _shared(options, partition, meshes),
         EMBEDDINGS if forced is None else ((forced,),),
+        options.whole_elements,
     )
 
 

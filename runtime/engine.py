@@ -29,7 +29,7 @@ from .sram import Memory
 from .steps import Steps
 from .streams import End, Streams
 from .tape import Tape, Times
-from .tiles import Array, check_shape, relayout, untile
+from .tiles import Array, check_weight, relayout, untile
 
 
 @dataclass
@@ -174,14 +174,14 @@ class Run:
                 shape = tile_shape(block.values[name], block.mesh, self.n_past)
                 if weight.tiles is not None and self.values:
                     held.data[name] = weight.tiles
-                    check_shape(weight.tiles, block.values[name], block.mesh, self.n_past, f"weight {weight.origin}")
+                    check_weight(weight, block.values[name], block.mesh, self.n_past)
                 key = (held.instance.region, held.instance.weights[name])
                 if key not in resident:
                     resident.add(key)
                     state.memory.weights_bytes += tile_bytes_of(shape, block.values[name])
-            for present in block.states.values():
-                shape = tile_shape(block.values[present], block.mesh, self.n_past)
-                state.memory.state_bytes += tile_bytes_of(shape, block.values[present])
+            for pair in block.states.items():
+                tiles = ((tile_shape(block.values[name], block.mesh, self.n_past), block.values[name]) for name in pair)
+                state.memory.state_bytes += max(tile_bytes_of(shape, tiled) for shape, tiled in tiles)
 
     def _state_io(self, loading: bool) -> int:
         """Load the caches, or read them back, on a fabric that is otherwise idle; the cycles that takes."""
@@ -305,7 +305,8 @@ class Run:
             if index < len(block.steps):
                 dying.setdefault(index, []).append(name)
         for index, step in enumerate(block.steps):
-            timed = self.steps.time(step, held.instance, block, region.geometry, held.ready, region.free)
+            data = held.data if self.values else None
+            timed = self.steps.time(step, held.instance, block, region.geometry, held.ready, region.free, data)
             held.ready.update(timed.ready)
             region.free = timed.free
             region.busy += timed.busy

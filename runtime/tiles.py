@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from ..errors import RunError
 from ..ir.dims import at
-from ..ir.layout import AxisName, Mesh, Split, Tiled, owned, tile_extent, tile_shape
+from ..ir.layout import AxisName, Mesh, Split, Tiled, owned, tile_bytes, tile_extent, tile_shape
+from ..ir.packing import unpack
+from ..ir.program import WeightTiles
 from ..ir.tiling import tile
 
 Array = NDArray[np.generic]
@@ -226,3 +228,22 @@ def check_shape(tiles: Array, tiled: Tiled, mesh: Mesh, n_past: int, what: str) 
     )
     assert all(e in (1, a.extent) for e, a in zip(tiles.shape, mesh.axes, strict=False)), what
     assert tiles.dtype == tiled.dtype.numpy, f"{what}: {tiles.dtype}, layout says {tiled.dtype}"
+
+
+def check_weight(weight: WeightTiles, tiled: Tiled, mesh: Mesh, n_past: int) -> None:
+    """Assert that the tiles of a weight are those of a parameter; packed ones by their bytes."""
+    tiles, what = weight.tiles, f"weight {weight.origin}"
+    assert tiles is not None
+    if not tiled.dtype.is_packed:
+        check_shape(tiles, tiled, mesh, n_past, what)
+        return
+    size = tile_bytes(tiled, mesh, n_past)
+    assert tiles.dtype == np.uint8, f"{what}: {tiles.dtype}, layout says {tiled.dtype}"
+    assert tiles.shape[len(mesh.axes) :] == (size,), f"{what}: tile {tiles.shape}, layout says {size} bytes"
+
+
+def opened(tiles: Array, tiled: Tiled, mesh: Mesh, n_past: int) -> Array:
+    """Tiles with one slot an element: those of packed weights are unpacked, as a PE does on use; all others are so."""
+    if not tiled.dtype.is_packed or tiles.dtype != np.uint8:
+        return tiles
+    return unpack(tiles, tile_shape(tiled, mesh, n_past), tiled.dtype)

@@ -1,6 +1,5 @@
 """An example of a checker of exports: `python checker.py FOLDER` prints what is wrong and exits 1, or prints "ok".
-Written from docs/export.md with json and numpy alone, without wafercc. Each rule is a generator of messages.
-"""
+Written from docs/export.md with json and numpy alone, without wafercc. Each rule is a generator of messages."""
 
 import json
 import sys
@@ -56,7 +55,8 @@ def check_weights(e):
                 yield f"weight {key}: its tiles do not hold every element once"
         if len(np.unique(e[tensor["copy"]] * tile.size + tile)) < tile.size:
             yield f"weight {key}: two PEs hold one tile of one copy"
-        if stored and stored["shape"] != (shape := [int(tile.max()) + 1, *tensor["tile_shape"]]):
+        slots = tensor["tile_shape"] if tensor["type"]["bits"] > 7 else [tensor["tile_bytes"]]
+        if stored and stored["shape"] != (shape := [int(tile.max()) + 1, *slots]):
             yield f"weight {key}: tiles {stored['shape']} are stored, its PEs hold {shape}"
     for name, i, param in ((n, x, p) for n, x in e.instances.items() for p in e.blocks[x["block"]]["params"]):
         if e.weights.get(i["weights"].get(param), {}).get("tensor") != e.blocks[i["block"]]["values"][param]:

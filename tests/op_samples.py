@@ -26,6 +26,7 @@ class Onnx:
     kind: str
     attrs: Mapping[str, Any] = field(default_factory=dict)
     extra: tuple[tuple[int, ...], ...] = ()
+    opset: int = 20
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,17 @@ def _matmuls() -> list[Sample]:
         sample("matmul", f32(4, 5), f32(5, 6), onnx=Onnx("MatMul")),
         sample("matmul", f32(2, 1, 4, 5), f32(3, 5, 6), label="broadcast", onnx=Onnx("MatMul")),
         sample("matmul", f32(2, 4, 5), f32(5, 6), label="weight", onnx=Onnx("MatMul")),
+        sample("matmul", f32(4, 5).astype(np.float16), f32(5, 6).astype(np.float16), label="f16"),
         sample("matmul", f32(2, 3, 2, 5), f32(2, 3, 5, 4), n_past=4, declared=(query, cached), label="past"),
         sample("matmul", i64(3, 4).astype(np.int32), i64(4, 2).astype(np.int32), label="i32", onnx=Onnx("MatMul")),
+    ]
+
+
+def _experts() -> list[Sample]:
+    x, w = f32(6, 5), f32(4, 5, 3, seed=1)
+    return [
+        sample("moe_experts", x, w, np.array([3, 0, 0, 2, 1, -1])),
+        sample("moe_experts", x, w, np.array([3, 0, 0, 2, 1, 3]), distinct=2, label="pairs"),
     ]
 
 
@@ -276,8 +286,12 @@ def _attentions() -> list[Sample]:
         sample("attention", q, k, v, additive, scale=0.5, softcap=2.0, label="additive"),
         sample("attention", q, k, v, by_head, scale=0.25, label="by-head"),
         sample("attention", q, k, v, None, scale=1.0, n_past=5, declared=(*past, None), label="past"),
+        sample("attention", q, k, v, seen, f32(6, seed=4), scale=0.5, label="sink"),
+        sample("attention", q, k, v, None, f32(6, seed=4), scale=0.5, softcap=3.0, label="sink-capped"),
     ]
 
+
+from quant_samples import QUANTISED  # noqa: E402  (it is made of what stands above)
 
 SAMPLES: tuple[Sample, ...] = (
     *_unary(),
@@ -287,7 +301,9 @@ SAMPLES: tuple[Sample, ...] = (
     *_lookups(),
     *_selects(),
     *_matmuls(),
+    *_experts(),
     *_reductions(),
     *_norms(),
     *_attentions(),
+    *QUANTISED,
 )

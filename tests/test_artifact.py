@@ -104,7 +104,7 @@ def program() -> PlacedProgram:
     column = np.arange(5, dtype=np.int32)
     routers = RouterTable(*[column * k for k in range(8)], ("lane s0.0", "r0 chain"))
     bf16 = np.arange(6).astype(DType.BF16.numpy).reshape(1, 1, 2, 3)
-    int4 = np.array([[-8, 7]]).astype(DType.I4.numpy)
+    int4 = np.array([[0x78]], np.uint8)  # -8 and 7, packed
     return PlacedProgram(
         model="tiny",
         target={"name": "mesh:8x8", "grid": {"width": 8, "clock_ghz": 1.1}, "marks": ["sourced", None, True]},

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"errors", "ir"},
 }
 # The public face: `wafercc/__init__.py`, the Program that users hold, the command, and models, which use it all.
-FACE = {"", "__main__", "program", "cli", "models"}
+FACE = {"", "__main__", "program", "cli", "models", "conformance"}
 # What one layer may not see of a layer that is otherwise open to it.
 CLOSED = {"runtime": ("wafercc.targets.cost",)}
 # The pipeline's first step is the importer; no other pass knows that ONNX exists.

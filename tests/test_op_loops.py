@@ -110,6 +110,9 @@ def partials(one: Sample) -> tuple[Array, ...]:
             return (top, np.exp(x - top).sum(axis=axis, keepdims=True))
         case "attention":
             return attention_partials(one)
+        case "matmul" | "matmul_quant":
+            b = np.asarray(one.arrays[1]) if one.op.kind == "matmul" else dequantized_weight(one)
+            return (np.matmul(x.astype(np.float32), b.astype(np.float32)),)
     raise AssertionError(f"{one.op.kind} owes nothing")
 
 
@@ -129,6 +132,16 @@ def attention_partials(one: Sample) -> tuple[Array, ...]:
     return (top.astype(np.float32), grown.sum(axis=-1, keepdims=True), np.einsum("bhst,bhtd->bhsd", grown, v))
 
 
+def dequantized_weight(one: Sample) -> Array:
+    """The second operand of a product as numbers, from its scales and zero points; each block's, all over the block."""
+    q, *parts = (None if a is None else np.asarray(a).astype(np.float32) for a in one.arrays[1:])
+    assert q is not None
+    for axis, block in enumerate(one.op.attrs["blocks"]):  # type: ignore[arg-type]
+        rows = np.arange(q.shape[axis]) // int(block or q.shape[axis])  # type: ignore[arg-type]
+        parts = [p if p is None or p.ndim == 0 else p.take(rows % p.shape[axis], axis=axis) for p in parts]
+    return (q - parts[1] if len(parts) > 1 else q) * parts[0]  # type: ignore[operator,return-value]
+
+
 def combine(kind: str, pieces: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
     """Sums add; softmax partials are rescaled to the larger maximum first."""
     if kind not in ("softmax", "attention"):
@@ -146,10 +159,15 @@ def finish(one: Sample, owed: tuple[Array, ...], extent: int) -> Array:
             axes = one.op.attrs["axes"]
             mean = owed[0] / extent
             return mean if one.op.attrs["keep"] else np.squeeze(mean, axes)  # type: ignore[arg-type]
+        case "matmul" | "matmul_quant":
+            return owed[0]
         case "softmax":
             return np.exp(x - owed[0]) / owed[1]
         case "attention":
-            return owed[2] / np.where(owed[1] == 0, 1, owed[1])
+            top, total, weighted = owed
+            if len(one.arrays) > 4 and one.arrays[4] is not None:
+                total = total + np.exp(np.asarray(one.arrays[4])[:, None, None] - np.where(np.isneginf(top), 0, top))
+            return weighted / np.where(total == 0, 1, total)
     mean = owed[0] / extent if one.op.kind == "layer_norm" else 0
     y = (x - mean) / np.sqrt(owed[-1] / extent - np.square(mean) + one.op.attrs["epsilon"])
     weight, bias = (*one.arrays[1:], None, None)[:2]
@@ -176,7 +194,7 @@ def check_parallel(one: Sample, cuts: Mapping[str, list[NDArray[np.int64]]]) -> 
         place(rebuilt, piece, loops.outs[0], steps)
         place(written, cut(written, loops.outs[0], steps) + 1, loops.outs[0], steps)
     assert (written == 1).all(), "each element is some piece's own"
-    if one.op.kind in ("matmul", "attention"):  # BLAS may order sums by shape, and exponentials are not exact
+    if one.op.kind in ("matmul", "matmul_quant", "attention"):  # BLAS orders sums by shape, exponentials are inexact
         np.testing.assert_allclose(rebuilt, whole, rtol=1e-6, atol=1e-6)
     else:
         np.testing.assert_array_equal(rebuilt, whole)
@@ -192,8 +210,9 @@ def check_reduction(one: Sample, loop: Loop, cuts: list[NDArray[np.int64]]) -> N
     loops, whole = loops_of(one), evaluate(one)
     assert loop.combine is not None
     pieces = [piece_of(one, loops, {loop.name: steps}, whole) for steps in cuts]
-    if one.op.kind == "embedding":
-        contributed = [rows_held(one, steps) for steps in cuts]
+    if one.op.kind in ("embedding", "embedding_quant") or loop.name == "e":
+        held = experts_held if loop.name == "e" else rows_held
+        contributed = [held(one, steps) for steps in cuts]
         np.testing.assert_array_equal(np.sum(contributed, axis=0), whole)
     elif not loops.partials:
         fold = FOLD[loop.combine]
@@ -210,8 +229,15 @@ def check_reduction(one: Sample, loop: Loop, cuts: list[NDArray[np.int64]]) -> N
 
 def rows_held(one: Sample, steps: NDArray[np.int64]) -> Array:
     """The rows of a table that one PE can contribute, zero for all others."""
-    table, ids = (np.asarray(a) for a in one.arrays)
-    return np.where(np.isin(ids, steps)[..., None], table[ids], 0)
+    ids, whole = np.asarray(one.arrays[1]), evaluate(one)
+    return np.where(np.isin(ids, steps)[..., None], whole, 0)
+
+
+def experts_held(one: Sample, steps: NDArray[np.int64]) -> Array:
+    """What one PE contributes for the experts it holds, zero for rows that choose another."""
+    x, w, ids = (np.asarray(a) for a in one.arrays)
+    chosen = np.where(ids < 0, ids + len(w), ids)
+    return np.where(np.isin(chosen, steps)[:, None], np.einsum("mk,mkn->mn", x, w[chosen]), 0)
 
 
 @pytest.mark.parametrize("one", SAMPLES, ids=str)
@@ -231,13 +257,19 @@ def test_each_dimension_follows_its_loop_exactly(one: Sample) -> None:
         assert len(set(followed)) == len(followed), "no loop cuts two dimensions of one tensor"
         for dim, index in zip(shape, access, strict=True):
             if index.loop is not None and not (loops.loop(index.loop).cyclic and position == 0):
-                assert dim == loops.loop(index.loop).extent * index.granule
+                extent = loops.loop(index.loop).extent
+                assert dim == extent * index.granule or ragged(dim, extent, index.granule)
     for loop in loops.loops:
         in_result = any(i.loop == loop.name for i in loops.outs[0])
         assert in_result or loop.combine is not None, "a parallel loop cuts the result"
     for array, partial in zip(partials(one) if loops.partials else (), loops.partials, strict=True):
         assert array.shape == tuple(at(d, one.n_past) for d in partial.shape)
         assert array.dtype == partial.dtype.numpy
+
+
+def ragged(dim: Dim, extent: Dim, block: int) -> bool:
+    """Whether the last block of a dimension in blocks of quantised numbers is shorter than the others."""
+    return isinstance(dim, int) and isinstance(extent, int) and (extent - 1) * block < dim < extent * block
 
 
 @pytest.mark.parametrize("one", SAMPLES, ids=str)
@@ -290,8 +322,12 @@ def test_pieces_do_the_work_of_the_whole(one: Sample) -> None:
         out = [cut(whole, loops.outs[0], {loop.name: steps}).shape for steps in cuts]
         tiles = [[None if a is None else a.shape for a in p.arrays] for p in pieces]
         works = [spec.work(p.op, t, [o]) for p, t, o in zip(pieces, tiles, out, strict=True)]
+        if spec.chosen is not None and loop.name in "me":  # bounds: choices may all fall on one piece
+            assert total.macs <= sum(w.macs for w in works) <= total.macs * len(works)
+            continue
         assert sum(w.macs for w in works) == total.macs
-        if loop.combine is None:
+        again = one.op.kind == "matmul_quant" and all(i.loop != loop.name for i in loops.ins[1] or ())
+        if loop.combine is None and not again:  # a weight that is not cut is dequantised by each piece
             assert sum(w.simple for w in works) == total.simple
             assert sum(w.special for w in works) == total.special
         stacked = [None if a is None else stack([t[i] or () for t in tiles]) for i, a in enumerate(ins)]

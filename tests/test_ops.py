@@ -55,6 +55,7 @@ def run_onnx(one: Sample) -> Array:
     feeds = {f"x{i}": np.array(a, order="C") for i, a in enumerate(one.arrays) if a is not None}
     extra = {f"e{i}": np.array(e, np.int64) for i, e in enumerate(node.extra)}
     inputs = [f"x{i}" if a is not None else "" for i, a in enumerate(one.arrays)] + list(extra)
+    extra |= {n: feeds.pop(n) for n in list(feeds) if feeds[n].dtype.isbuiltin == 2}  # it is not fed such types
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node(node.kind, inputs, ["y"], **node.attrs)],
         "one",
@@ -65,7 +66,7 @@ def run_onnx(one: Sample) -> Array:
         [onnx.helper.make_empty_tensor_value_info("y")],
         [onnx.numpy_helper.from_array(a, n) for n, a in extra.items()],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)], ir_version=9)
     inferred = onnx.shape_inference.infer_shapes(model)
     session = onnxruntime.InferenceSession(inferred.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, feeds)[0])
@@ -124,6 +125,7 @@ def test_rope_turns_each_pair_by_its_angle(name: str, pairs: bool) -> None:
 def test_attention_is_a_softmax_over_what_each_row_sees(one: Sample) -> None:
     q, k, v = (np.asarray(a, np.float64) for a in one.arrays[:3])
     mask = one.arrays[3] if len(one.arrays) > 3 else None
+    sink = one.arrays[4] if len(one.arrays) > 4 else None
     scale, cap = float(one.op.attrs["scale"]), float(one.op.attrs.get("softcap", 0.0))  # type: ignore[arg-type]
     group = q.shape[1] // k.shape[1]
     expected = np.zeros((*q.shape[:3], v.shape[3]))
@@ -134,11 +136,13 @@ def test_attention_is_a_softmax_over_what_each_row_sees(one: Sample) -> None:
             row = np.broadcast_to(mask, (*q.shape[:3], k.shape[2]))[b, h, s]
             added = np.where(row, 0.0, -math.inf) if mask.dtype == np.bool_ else row
             scores = [x + m for x, m in zip(scores, added, strict=True)]
-        weights = [0.0 if x == -math.inf else math.exp(x - max(scores)) for x in scores]
+        top = max(scores)
+        weights = [0.0 if x == -math.inf else math.exp(x - top) for x in scores]
+        sunk = math.exp(float(sink[h]) - (0.0 if top == -math.inf else top)) if sink is not None else 0.0
         for t, weight in enumerate(weights):
-            expected[b, h, s] += weight / (sum(weights) or 1.0) * v[b, h // group, t]
+            expected[b, h, s] += weight / (sum(weights) + sunk or 1.0) * v[b, h // group, t]
     np.testing.assert_allclose(evaluate(one), expected, rtol=1e-5, atol=1e-6)
-    if one.name.endswith("blind-row"):
+    if one.name.endswith(("blind-row", "sink")):
         assert not evaluate(one)[:, :, 0].any()
 
 

@@ -101,30 +101,32 @@ def marginals(sizes: Sequence[int], factors: Sequence[Factor], most_entries: int
 
 def _eliminate(sizes: Sequence[int], factors: Sequence[Factor], most_entries: int) -> Iterator[_Bucket]:
     """The buckets in the order of elimination: always the variable whose join is smallest."""
-    alive: list[Factor] = list(factors)
-    left = set(range(len(sizes)))
-    neighbours: dict[int, set[int]] = {v: set() for v in left}
-    for factor in alive:
+    naming: dict[int, list[Factor]] = {v: [] for v in range(len(sizes))}
+    neighbours: dict[int, set[int]] = {v: {v} for v in naming}
+    for factor in factors:
         for v in factor.variables:
+            naming[v].append(factor)
             neighbours[v].update(factor.variables)
-    while left:
-        variable = min(left, key=lambda v: (math.prod(sizes[u] for u in neighbours[v] | {v}), v))
-        scope = tuple(sorted((neighbours[variable] | {variable}) - {variable}))
-        entries = math.prod(sizes[u] for u in (*scope, variable))
-        if entries > most_entries:
-            raise TooWide(f"{entries} entries over {len(scope) + 1} variables")
+    entries = {v: math.prod(sizes[u] for u in near) for v, near in neighbours.items()}
+    while entries:
+        variable = min(entries, key=lambda v: (entries[v], v))
+        if entries[variable] > most_entries:
+            raise TooWide(f"{entries[variable]} entries over {len(neighbours[variable])} variables")
+        scope = tuple(sorted(neighbours[variable] - {variable}))
         joined = np.zeros([sizes[u] for u in (*scope, variable)], np.int64)
-        for factor in [f for f in alive if variable in f.variables]:
+        gone = naming.pop(variable)
+        for factor in gone:
             joined += _aligned(factor, (*scope, variable))
         bucket = _Bucket(variable, scope, joined)
         yield bucket
-        alive = [f for f in alive if variable not in f.variables]
-        if scope:
-            alive.append(Factor(scope, bucket.reduced))
-        left.remove(variable)
+        del entries[variable]
+        passed = Factor(scope, bucket.reduced) if scope else None
         for u in scope:
+            naming[u] = [f for f in naming[u] if variable not in f.variables]
+            naming[u] += [passed] if passed is not None else []
             neighbours[u].update(scope)
             neighbours[u].discard(variable)
+            entries[u] = math.prod(sizes[w] for w in neighbours[u])
 
 
 def _aligned(factor: Factor, order: tuple[int, ...]) -> Table:

@@ -20,52 +20,30 @@ import numpy as np
 
 from wafercc.errors import CompileError, DoesNotFit
 from wafercc.ir.graph import Graph, Op, OpId, TensorType, ValueName
-from wafercc.ir.layout import UNCUT, Layout, Mesh, Split, Tiled, tile_bytes
+from wafercc.ir.layout import Layout, Mesh, Tiled, tile_bytes
 from wafercc.ir.loops import Loops
 from wafercc.targets import Target
 
 from . import price
 from .eliminate import IMPOSSIBLE, Factor, Table, TooWide, marginals, minimise
 from .relayout import plan
-from .strategy import Strategy, dim_facts, is_legal, is_whole, lines_of, name_of, named, op_loops, strategies
+from .solution import Reason, Solution, boundary_layout, solution_of
+from .strategy import (
+    WHOLE_ELEMENTS,
+    Strategy,
+    dim_facts,
+    is_legal,
+    is_whole,
+    lines_of,
+    name_of,
+    named,
+    op_loops,
+    strategies,
+)
 
 EARLY_SHARE = 4  # ops that run while the block waits for its input count a quarter
 MOST_NAMED = 3  # forced ops that a message names
 BYTE_PRICES = (0, 1, 8, 64)  # cycles per 64 bytes of weights, tried in turn until the bound holds
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why an op is cut as it is: its own cycles, and the block's cycles if it had to take each of the next best.
-
-    ``others``: (strategy, cycles of the whole block with that strategy forced and all else chosen anew), best first.
-    ``tried`` of ``known`` strategies were in the search; ``forced``: by name, so that nothing else was.
-    """
-
-    own_cycles: int
-    others: tuple[tuple[str, int], ...]
-    tried: int
-    known: int
-    forced: bool
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A block's choices on one mesh: a strategy per op, the shared layout of values, and the estimate they were
-    chosen by.
-
-    ``byte_price``: cycles charged for each 64 bytes of weights on a PE, 0 where SRAM has room; ``cycles`` are without
-    it.
-    """
-
-    mesh: Mesh
-    strategies: Mapping[OpId, Strategy]
-    shared: Mapping[ValueName, Layout]
-    outputs: Mapping[ValueName, Layout]
-    cycles: int
-    weight_bytes: int
-    byte_price: int = 0
-    reasons: Mapping[OpId, Reason] = field(default_factory=dict)
 
 
 class NoSuchStrategy(CompileError):
@@ -90,7 +68,8 @@ class Search:
     """Options of the search: how many strategies an op may try, fewer for ops off the critical path; forced ones by op.
 
     ``shared`` layouts are forced by value. ``kept_bytes`` of SRAM are not for weights: caches and activations need
-    them. ``reasons``: of how many next best strategies of each op to work out what they would cost.
+    them. ``reasons``: of how many next best strategies of each op to work out what they would cost. Values of more than
+    ``whole_elements`` lie whole on one PE only where an op leaves no choice.
     """
 
     tries: int = 16
@@ -99,6 +78,7 @@ class Search:
     shared: Mapping[ValueName, Layout] = field(default_factory=dict)
     kept_bytes: int = 0
     reasons: int = 0
+    whole_elements: int = WHOLE_ELEMENTS
 
     def __call__(
         self, graph: Graph, mesh: Mesh, target: Target, early: frozenset[ValueName], carried: frozenset[ValueName]
@@ -135,18 +115,6 @@ class Search:
         return f" with {', '.join(found[:MOST_NAMED])}{more}" if found else ""
 
 
-def boundary_layout(kind: TensorType, mesh: Mesh) -> Layout:
-    """How values cross from stage to stage: the last dimension over the rows, copies along each row.
-
-    Every row of one region then talks to the same row of the next: as many lanes as rows.
-    """
-    rows = tuple(a.name for a in mesh.axes if a.along == "y" and a.extent > 1)
-    last = kind.shape[-1] if kind.shape else 1
-    if not rows or not isinstance(last, int) or last < 2:
-        return Layout.replicated(kind.rank)
-    return Layout((*(UNCUT,) * (kind.rank - 1), Split(rows)))
-
-
 def shared_values(graph: Graph) -> list[ValueName]:
     """Inputs, and values that several operands read: each is brought into one shared layout first."""
     weights = frozenset(graph.weights)
@@ -175,34 +143,6 @@ def own_cycles(graph: Graph, op: Op, loops: Loops, strategy: Strategy, mesh: Mes
     return total
 
 
-def solution_of(
-    graph: Graph,
-    mesh: Mesh,
-    picked: Mapping[OpId, Strategy],
-    shared: Mapping[ValueName, Layout],
-    carried: frozenset[ValueName],
-    cycles: int,
-    byte_price: int,
-    reasons: Mapping[OpId, Reason],
-) -> Solution:
-    """The solution that these choices make."""
-    weights = frozenset(graph.weights)
-    held = {
-        (v, need) for op in graph.ops for v, need in zip(op.inputs, picked[op.id].ins, strict=True) if v in weights
-    }
-    size = sum(
-        tile_bytes(Tiled(graph.types[v], need), mesh, graph.past_max)
-        for v, need in held
-        if v is not None and need is not None
-    )
-    outputs: dict[ValueName, Layout] = {}
-    for value in graph.outputs:
-        producer = graph.producer[value]
-        made = picked[producer.id].outs[producer.outputs.index(value)]
-        outputs[value] = boundary_layout(graph.types[value], mesh) if value in carried else made
-    return Solution(mesh, picked, shared, outputs, cycles, size, byte_price, reasons)
-
-
 class _Problem:
     """The tables of one search: variables are first the ops, then the shared values."""
 
@@ -221,12 +161,14 @@ class _Problem:
         self.loops: dict[str, Loops] = {op.id: op_loops(graph, op) for op in graph.ops}
         self.facts = dim_facts(graph, self.loops)
         self.found = {op.id: self.priced(op) for op in graph.ops}
-        self.moved: dict[TensorType, dict[tuple[Layout, Layout], int]] = {}
+        self.moves: dict[TensorType, dict[tuple[Layout, Layout], int]] = {}
+        self.moved: dict[tuple[TensorType, tuple[Layout, ...], tuple[Layout, ...]], Table] = {}
 
     def priced(self, op: Op) -> list[tuple[Strategy, int]]:
         """An op's strategies with their own cycles, cheapest first; more PEs first among equals."""
         wanted = self.options.forced.get(op.id)
-        found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, spread=wanted is None)
+        whole = self.options.whole_elements if wanted is None else None
+        found = strategies(self.graph, op, self.loops[op.id], self.facts, self.mesh, whole)
         if wanted is not None:
             names = [name_of(s, self.mesh) for s in found]
             found = named(found, wanted, self.mesh)
@@ -291,7 +233,8 @@ class _Problem:
         paid = cycles - sum(self.price_bytes(op, picked[op.id], byte_price) for op in graph.ops)
         layouts_shared = {v: layouts[chosen[variable]] for v, (variable, layouts) in shared.items()}
         reasons = self.reasons(domains, chosen, marginals(sizes, factors), paid) if self.options.reasons else {}
-        return solution_of(graph, self.mesh, picked, layouts_shared, self.carried, paid, byte_price, reasons)
+        whole = self.options.whole_elements
+        return solution_of(graph, self.mesh, picked, layouts_shared, self.carried, paid, byte_price, reasons, whole)
 
     def reasons(
         self, domains: Sequence[Sequence[Strategy]], chosen: Sequence[int], totals: Sequence[Table], cycles: int
@@ -343,22 +286,24 @@ class _Problem:
 
     def table(self, value: ValueName, made: Sequence[Layout], needs: Sequence[Layout]) -> Table:
         """Relayout cycles, made x needed."""
-        kind = self.graph.types[value]
-        known = self.moved.setdefault(kind, {})
         rows = {have: i for i, have in enumerate(dict.fromkeys(made))}
         columns = {need: j for j, need in enumerate(dict.fromkeys(needs))}
-        small = np.full((len(rows), len(columns)), IMPOSSIBLE, np.int64)
-        for have, i in rows.items():
-            for need, j in columns.items():
-                cycles = known.get((have, need))
-                if cycles is None:
-                    moves = plan(kind, have, need, self.mesh)
-                    cycles = IMPOSSIBLE
-                    if moves is not None:
-                        cycles = price.moves_cycles(kind, have, moves, self.mesh, self.target)
-                    known[have, need] = cycles
-                small[i, j] = cycles
-        return small[np.ix_([rows[h] for h in made], [columns[n] for n in needs])]
+        key = self.graph.types[value], tuple(rows), tuple(columns)
+        if key not in self.moved:
+            self.moved[key] = np.array([[self.move(key[0], have, need) for need in columns] for have in rows], np.int64)
+        return self.moved[key][np.ix_([rows[h] for h in made], [columns[n] for n in needs])]
+
+    def move(self, kind: TensorType, have: Layout, need: Layout) -> int:
+        """The cycles of one relayout."""
+        known = self.moves.setdefault(kind, {})
+        cycles = known.get((have, need))
+        if cycles is None:
+            found = plan(kind, have, need, self.mesh)
+            cycles = IMPOSSIBLE
+            if found is not None:
+                cycles = price.moves_cycles(kind, have, found, self.mesh, self.target)
+            known[have, need] = cycles
+        return cycles
 
     def shortlist(self, op: Op, tries: int, byte_price: int) -> list[tuple[Strategy, int]]:
         pairs = self.found[op.id]

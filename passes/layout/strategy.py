@@ -23,7 +23,7 @@ from wafercc.ir.layout import UNCUT, AxisName, Layout, Mesh, Split, tile_extent
 from wafercc.ir.loops import Access, Combine, Loop, Loops
 from wafercc.ir.optable import Work, spec_of
 
-# Values above this size never lie whole on one PE of a larger region.
+# Larger values never lie whole on one PE of a larger region, unless told otherwise.
 WHOLE_ELEMENTS = 1024
 MAX_GRANULES = 3
 _GRANULE = re.compile(r"/\d+")
@@ -131,11 +131,12 @@ def dim_facts(graph: Graph, loops_of: Mapping[str, Loops]) -> DimFacts:
 
 
 def strategies(
-    graph: Graph, op: Op, loops: Loops, facts: DimFacts, mesh: Mesh, spread: bool = True
+    graph: Graph, op: Op, loops: Loops, facts: DimFacts, mesh: Mesh, whole: int | None = WHOLE_ELEMENTS
 ) -> list[Strategy]:
     """Every way to give the mesh's axes to the op's loops; never empty (``whole`` if all else is illegal).
 
-    ``spread`` leaves out those by which a large value would lie whole on one PE, as long as there are others.
+    Those by which a value of more than ``whole`` elements would lie whole on one PE are left out, as long as there are
+    others.
     """
     axes = [a for a in mesh.axes if a.extent > 1]
     cyclic_loops: set[str] = set()
@@ -150,7 +151,7 @@ def strategies(
         strategy = strategy_of(graph, op, loops, cuts, mesh)
         if strategy is not None:
             found.setdefault((strategy.ins, strategy.outs, strategy.owed), strategy)
-    legal = [s for s in found.values() if spread and all(_spread(graph, op, s, mesh))]
+    legal = [s for s in found.values() if whole is not None and all(_spread(graph, op, s, mesh, whole))]
     return legal or list(found.values())
 
 
@@ -269,12 +270,12 @@ def is_legal(layout: Layout, kind: TensorType) -> bool:
     )
 
 
-def _spread(graph: Graph, op: Op, strategy: Strategy, mesh: Mesh) -> Iterator[bool]:
+def _spread(graph: Graph, op: Op, strategy: Strategy, mesh: Mesh, whole: int) -> Iterator[bool]:
     """Whether no large value would lie whole on one PE."""
     weights = set(graph.weights)
     for value, layout in [*zip(op.inputs, strategy.ins, strict=True), *zip(op.outputs, strategy.outs, strict=True)]:
         if value is not None and layout is not None and value not in weights and mesh.pes > 1:
-            yield bool(layout.cut_axes) or graph.types[value].elements <= WHOLE_ELEMENTS
+            yield bool(layout.cut_axes) or graph.types[value].elements <= whole
 
 
 @lru_cache(maxsize=65_536)

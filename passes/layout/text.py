@@ -28,8 +28,9 @@ from wafercc.ir.loops import Loops
 from wafercc.targets import Target
 
 from .emit import SolvedBlock, emit
-from .search import Reason, boundary_layout, own_cycles, shared_values, solution_of
-from .strategy import Cut, Strategy, dim_facts, name_of, op_loops, strategies, strategy_of
+from .search import own_cycles, shared_values
+from .solution import Reason, boundary_layout, solution_of
+from .strategy import WHOLE_ELEMENTS, Cut, Strategy, dim_facts, name_of, op_loops, strategies, strategy_of
 
 SHOWN = 6  # strategies that a message lists
 _AXIS = re.compile(r"([yx])(\d+)")
@@ -66,8 +67,10 @@ def parse_blocks(
     templates: Mapping[BlockName, Graph],
     carried: Mapping[BlockName, frozenset[ValueName]],
     target: Target,
+    whole: int = WHOLE_ELEMENTS,
 ) -> dict[BlockName, SolvedBlock]:
-    """The blocks of a text: the inverse of `print_blocks`. ``carried``: values that each block exchanges with others.
+    """The blocks of a text: the inverse of `print_blocks`. ``carried``: values that each block exchanges with others;
+    ``whole``: as the search had it.
 
     Raises:
         TextError: a line is not of this form, or names what does not exist; an op cannot be cut as it says.
@@ -89,7 +92,7 @@ def parse_blocks(
             reader.read(line)
     if missing := [name for name in templates if name not in readers]:
         raise TextError(f"block {missing[0]} is missing", where=text.end)
-    return {name: readers[name].solved() for name in templates}
+    return {name: readers[name].solved(whole) for name in templates}
 
 
 class _Reader:
@@ -211,7 +214,7 @@ class _Reader:
             raise line.error(f"{value} comes from another stage, so its layout is {boundary}, not {layout}")
         return layout
 
-    def solved(self) -> SolvedBlock:
+    def solved(self, whole: int) -> SolvedBlock:
         """The block of all choices."""
         if missing := [op.id for op in self.graph.ops if op.id not in self.strategies]:
             raise self.line.error(f"block {self.name} does not say how op {missing[0]} is cut")
@@ -221,7 +224,7 @@ class _Reader:
         picked = {op.id: self.strategies[op.id] for op in self.graph.ops}
         reasons = {op.id: self._why(op) for op in self.graph.ops}
         solution = solution_of(
-            self.graph, self.mesh, picked, shared, self.carried, self.cycles, self.byte_price, reasons
+            self.graph, self.mesh, picked, shared, self.carried, self.cycles, self.byte_price, reasons, whole
         )
         try:
             return emit(self.name, self.graph, solution, self.target)

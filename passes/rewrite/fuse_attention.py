@@ -4,18 +4,21 @@
     s = tanh(s' / cap) * cap | s' + mask | where(mask, s', low) | s' * scale      in any order that ends at
     s' = matmul(q * scale, transpose(k) * scale)
 
+maybe with a sink, which is one more score in each row (see `sink_form`),
 with casts to f32 and back in half precision, with k and v repeated for grouped heads (then the op reads the
 unrepeated ones), and with a guard around it that sets rows without any key to 0. k comes from anywhere: a cache, a
 concat, a projection.
 
 Rows that see no key are padding, whose values nobody may rely on: the fused op gives 0 there, where a mask of the
 lowest finite number gives the mean of v and one of minus infinity NaN unless guarded. All other rows are equal up to
-rounding.
+rounding. But where a model quantises values over the range that they have at run time, padding counts: then masks stay
+numbers that are added.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from ...ir.dtypes import DType
@@ -25,6 +28,7 @@ from .draft import Draft, rewrite
 from .mask_form import is_low, negated, sees, sees_nothing
 from .match import is_number, scaled, uncast
 from .simplify import permutation
+from .sink_form import all_but_last, with_sink
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,16 @@ class FuseAttention:
     name: ClassVar[str] = "fuse_attention"
 
     def __call__(self, graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
-        return rewrite(graph, weights, _rule)
+        return rewrite(graph, weights, partial(_rule, padding_counts=_ranges_at_run_time(graph)))
 
 
-def _rule(draft: Draft, op: Op) -> ValueName | None:
+def _ranges_at_run_time(graph: Graph) -> bool:
+    """Whether the scale of some quantisation is computed by the model."""
+    makers = (graph.producer.get(op.operands[1]) for op in graph.ops if op.kind == "quantize")
+    return any(maker is not None and maker.kind not in ("constant", "fill") for maker in makers)
+
+
+def _rule(draft: Draft, op: Op, padding_counts: bool) -> ValueName | None:
     if op.kind == "where":
         return _guarded(draft, op)
     if op.kind == "cast":
@@ -47,12 +57,17 @@ def _rule(draft: Draft, op: Op) -> ValueName | None:
     if op.kind != "matmul" or len(draft.shape(op.outputs[0])) != 4:
         return None
     weights, v = op.operands
-    scores = _before_softmax(draft, weights)
-    found = None if scores is None else _scores(draft, scores)
+    softmax = _before_softmax(draft, weights)
+    if softmax is None:
+        return None
+    scores, sink = softmax
+    found = _scores(draft, scores, padding_counts)
     if found is None or found.q is None or found.k is None:
         return None
     k, v = _ungrouped(draft, found.k, v)
-    inputs = (found.q, k, v) if found.mask is None else (found.q, k, v, found.mask)
+    inputs: tuple[ValueName | None, ...] = (found.q, k, v)
+    if found.mask is not None or sink is not None:
+        inputs = (*inputs, found.mask, sink) if sink is not None else (*inputs, found.mask)
     attrs: dict[str, Attr] = {"scale": found.scale, "softcap": found.softcap}
     return draft.emit("attention", *inputs, **attrs) if draft.infer("attention", inputs, attrs) else None
 
@@ -68,9 +83,12 @@ class _Scores:
     softcap: float = 0.0
 
 
-def _before_softmax(draft: Draft, weights: ValueName) -> ValueName | None:
-    """The scores where a value is their softmax over the last axis, possibly with NaN replaced by 0."""
+def _before_softmax(draft: Draft, weights: ValueName) -> tuple[ValueName, ValueName | None] | None:
+    """The scores where a value is their softmax over the last axis, possibly with NaN replaced by 0; and a sink."""
     weights = uncast(draft, weights)
+    whole = all_but_last(draft, weights)
+    if whole is not None:
+        weights = whole
     guard = draft.made_by(weights, "where")
     if guard is not None:
         condition, zero, weights = guard.operands
@@ -81,16 +99,17 @@ def _before_softmax(draft: Draft, weights: ValueName) -> ValueName | None:
     softmax = draft.made_by(weights, "softmax")
     if softmax is None or softmax.attrs["axis"] != len(draft.shape(weights)) - 1:
         return None
-    return uncast(draft, softmax.operands[0])
+    rows = uncast(draft, softmax.operands[0])
+    return (rows, None) if whole is None else with_sink(draft, rows)
 
 
-def _scores(draft: Draft, value: ValueName) -> _Scores | None:
+def _scores(draft: Draft, value: ValueName, padding_counts: bool) -> _Scores | None:
     """Read masks, scales and a soft cap upward until the product of q and k.
 
     The op caps before it masks and scales before it caps; a graph in another order is not this op.
     """
     found = _Scores()
-    masked = _unmasked(draft, value)
+    masked = _unmasked(draft, value, padding_counts)
     if masked is not None:
         value, mask = masked
         found = replace(found, mask=mask)
@@ -104,10 +123,10 @@ def _scores(draft: Draft, value: ValueName) -> _Scores | None:
     return _product(draft, capped, replace(found, scale=cap))
 
 
-def _unmasked(draft: Draft, value: ValueName) -> tuple[ValueName, ValueName] | None:
+def _unmasked(draft: Draft, value: ValueName, padding_counts: bool) -> tuple[ValueName, ValueName] | None:
     """``(scores, mask)`` where value adds a mask to scores or chooses between them and a low number."""
     op = draft.made_by(value, "add", "where")
-    if op is None:
+    if op is None or (op.kind == "where" and padding_counts):
         return None
     if op.kind == "where":
         condition, a, b = op.operands
@@ -120,7 +139,7 @@ def _unmasked(draft: Draft, value: ValueName) -> tuple[ValueName, ValueName] | N
     for scores, mask in ((a, b), (b, a)):
         source = scaled(draft, uncast(draft, scores))[0]
         if draft.shape(scores) == draft.shape(value) and draft.made_by(source, "matmul", "tanh"):
-            return scores, sees(draft, mask) or mask
+            return scores, (None if padding_counts else sees(draft, mask)) or mask
     return None
 
 
@@ -154,9 +173,9 @@ def _ungrouped(draft: Draft, k: ValueName, v: ValueName) -> tuple[ValueName, Val
 
 def _regrouped(draft: Draft, op: Op) -> ValueName | None:
     """Attention, fused before or exported so, that reads repeated heads."""
-    q, k, v, *mask = op.operands
+    (q, k, v), more = op.operands[:3], op.inputs[3:]
     k0, v0 = _ungrouped(draft, k, v)
-    return None if k0 == k else draft.emit("attention", q, k0, v0, *mask, **op.attrs)
+    return None if k0 == k else draft.emit("attention", q, k0, v0, *more, **op.attrs)
 
 
 def _unrepeated(draft: Draft, value: ValueName) -> ValueName | None:
@@ -185,9 +204,11 @@ def _guarded(draft: Draft, op: Op) -> ValueName | None:
     """where(the row sees nothing, 0, attention) is what attention gives anyway."""
     condition, zero, value = op.operands
     attention = draft.made_by(value, "attention")
-    if attention is None or len(attention.operands) != 4 or not is_number(draft, zero, 0):
+    if attention is None or len(attention.inputs) < 4 or not is_number(draft, zero, 0):
         return None
-    mask = attention.operands[3]
+    mask = attention.inputs[3]
+    if mask is None:
+        return None
     return value if sees_nothing(draft, condition) == mask and draft.types[mask].dtype is DType.BOOL else None
 
 
@@ -200,4 +221,4 @@ def _widened(draft: Draft, op: Op) -> ValueName | None:
     narrow = [uncast(draft, v) for v in attention.operands[:3]]
     if any(draft.types[v].dtype != wanted for v in narrow):
         return None
-    return draft.emit("attention", *narrow, *attention.operands[3:], **attention.attrs)
+    return draft.emit("attention", *narrow, *attention.inputs[3:], **attention.attrs)

@@ -32,8 +32,8 @@ def _over(x: Array, angles: list[Array]) -> Array:
 def attention(call: Call) -> tuple[Array, ...]:
     """Softmax(scale q k + mask) v. Cut over positions, each PE leaves maximum, sum and weighted values of its share."""
     if call.phase is Phase.FINISH:
-        total, weighted = call.partials[1].wide(), call.partials[2].wide()
-        return (call.give(weighted / np.where(total == 0, total.dtype.type(1), total)),)
+        top, total, weighted = (partial.wide() for partial in call.partials)
+        return (call.give(_closed(call, top, total, weighted)),)
     scores = _scores(call)
     top, total = top_and_sum(scores, scores.ndim - 1)
     weights = np.exp(scores - finite(top))
@@ -42,7 +42,22 @@ def attention(call: Call) -> tuple[Array, ...]:
     weighted = np.matmul(weights, values)
     if call.phase is Phase.LOCAL:
         return call.give(top, 0), call.give(total, 1), call.give(weighted, 2)
-    return (call.give(weighted / np.where(total == 0, total.dtype.type(1), total)),)
+    return (call.give(_closed(call, top, total, weighted)),)
+
+
+def _closed(call: Call, top: Numbers, total: Numbers, weighted: Numbers) -> Numbers:
+    """The weighted values over the sum, to which a sink adds one more score that has no value.
+
+    Heads are one dimension of the arrays, or two (kv heads and the query heads of each); [mesh, b, heads, s, ...].
+    """
+    sink = call.optional(4)
+    if sink is not None:
+        heads = top.shape[call.axes + 1 : -2]
+        level = sink.wide().astype(top.dtype).reshape(*sink.data.shape[: call.axes], 1, *heads, 1, 1)
+        higher = finite(np.maximum(top, level))
+        shrink = np.exp(top - higher)
+        total, weighted = total * shrink + np.exp(level - higher), weighted * shrink
+    return weighted / np.where(total == 0, total.dtype.type(1), total)
 
 
 def _grouped(kv: Numbers, axes: int) -> Numbers:

@@ -38,8 +38,23 @@ def gather(call: Call) -> tuple[Array, ...]:
     return (_taken(call, call.operand(0), call.operand(1), call.int_attr("axis")),)
 
 
+def rows_of(call: Call, table: Operand, ids: Operand) -> tuple[Array, Array | None]:
+    """The rows of a table ``[v, c]`` that ids name, ``[mesh axes, ids, c]``, and which of them this PE holds (``None``:
+    all; of others the row is anything)."""
+    taken, held = _picked(call, table, ids, 0)
+    shape = (*ids.tile, table.tile[1])
+    rows = taken.reshape(*taken.shape[: call.axes], *shape)
+    return rows, None if held is None else held.reshape(*held.shape[: call.axes], *ids.tile, 1)
+
+
 def _taken(call: Call, x: Operand, indices: Operand, axis: int) -> Array:
     """x[..., indices, ...]: the index dimensions stand where ``axis`` stood."""
+    taken, held = _picked(call, x, indices, axis)
+    return call.give(taken if held is None else np.where(held, taken, np.zeros((), x.data.dtype)))
+
+
+def _picked(call: Call, x: Operand, indices: Operand, axis: int) -> tuple[Array, Array | None]:
+    """What indices pick along an axis, with the indices as one dimension, and which of it this PE holds."""
     slots, mine = _slots(x, axis, indices.data)
     lead, count = slots.shape[: call.axes], int(np.prod(indices.tile))
     before, after = x.tile[:axis], x.tile[axis + 1 :]
@@ -48,10 +63,9 @@ def _taken(call: Call, x: Operand, indices: Operand, axis: int) -> Array:
     else:
         shape = (*lead, *(1,) * len(before), count, *(1,) * len(after))
         taken = np.take_along_axis(x.data, slots.reshape(shape), axis=call.axes + axis)
-    if mine is not None:
-        held = mine.reshape(*mine.shape[: call.axes], *(1,) * len(before), count, *(1,) * len(after))
-        taken = np.where(held, taken, np.zeros((), x.data.dtype))
-    return call.give(taken)
+    if mine is None:
+        return taken, None
+    return taken, mine.reshape(*mine.shape[: call.axes], *(1,) * len(before), count, *(1,) * len(after))
 
 
 def gather_nd(call: Call) -> tuple[Array, ...]:

@@ -179,7 +179,7 @@ def _weight(index: int, weight: WeightTiles, arrays: Arrays, with_weights: bool)
             arrays.members[f"weights/{index}"] = tiles
         stored = {
             "shape": list(tiles.shape),
-            "dtype": str(from_numpy(weight.tiles.dtype)),
+            "dtype": str(weight.tiled.dtype if weight.tiled.dtype.is_packed else from_numpy(weight.tiles.dtype)),
             "sha256": hashlib.sha256(tiles.reshape(-1).view(np.uint8).data).hexdigest(),
             "array": f"weights/{index}" if with_weights else None,
         }

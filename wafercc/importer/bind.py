@@ -8,33 +8,22 @@ masks symbols related to nothing, so roles are read from where a symbol stands, 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from ..errors import ImportFailed
 from ..ir.dims import Dim, affine, upper
 from ..ir.dtypes import from_numpy
 from .model import Assumption, Binding
 from .nodes import InputSpec
+from .roles import Role, roles_of, symbol_of, terms_of
 from .states import State
 
 DEFAULT_TOKENS = 64
 DEFAULT_CONTEXT = 512
 MOST = 1 << 20  # tokens or sequences: more than any machine holds, and their square is still counted exactly
 
-
-Giver = Callable[[InputSpec, int, "Role"], None]
-
-
-class Role(StrEnum):
-    """What a dimension counts."""
-
-    BATCH = "batch"
-    NEW = "new tokens"
-    PAST = "past length"
-    TOTAL = "total length"
+_FLAGS = {Role.BATCH: "--batch", Role.NEW: "--new-tokens"}
 
 
 @dataclass(frozen=True)
@@ -51,9 +40,14 @@ class Bound:
 
 
 def bind(
-    inputs: Sequence[InputSpec], states: Sequence[State], binding: Binding, positions: int | None = None
+    inputs: Sequence[InputSpec],
+    states: Sequence[State],
+    binding: Binding,
+    positions: int | None = None,
+    widths: Mapping[str, int] | None = None,
 ) -> Bound:
     """Shapes for all inputs. ``positions`` is how many the model knows, if it says so: no default is longer.
+    ``widths``: symbols whose extents the model's weights show.
 
     Raises:
         ImportFailed: the user's shapes contradict the model or each other, name what does not exist, or leave a
@@ -62,6 +56,9 @@ def bind(
     """
     table = _Table(inputs, states, MOST if positions is None else positions)
     table.fix(binding)
+    for symbol, width in (widths or {}).items():
+        table.values.setdefault(symbol, width)
+        table.origins.setdefault(symbol, "the model's weights")
     past_max = table.settle(binding)
     table.check_extents()
     return Bound(table.shapes(), past_max, tuple(table.assumptions), tuple(table.doubts()))
@@ -79,7 +76,7 @@ class _Table:
     assumptions: list[Assumption] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.roles = _roles(self.inputs, self.states)
+        self.roles = roles_of(self.inputs, self.states)
         self.by_role: dict[Role, Dim] = {}
 
     # --- what the user fixed
@@ -102,7 +99,7 @@ class _Table:
                 raise ImportFailed(f"is given as {given}, the model wants {specs[name].dtype}", where=f"input {name}")
         symbols = {symbol for _, _, symbol in self._slots() if isinstance(symbol, str)}
         for symbol, value in binding.dims.items():
-            named = {s for s in symbols if s == symbol or symbol in _terms(s)}
+            named = {s for s in symbols if s == symbol or symbol in terms_of(s)}
             if not named:
                 known = ", ".join(sorted(symbols)) or "none"
                 raise ImportFailed(f"the model has no dimension called {symbol}", hint=f"its symbols: {known}")
@@ -123,7 +120,7 @@ class _Table:
                         f"dimension {axis} is {dim} in the model, the shape given has {extent}", where=where
                     )
                 continue
-            self._set(_symbol(spec, axis), int(extent), f"input {spec.name} dimension {axis}")
+            self._set(symbol_of(spec, axis), int(extent), f"input {spec.name} dimension {axis}")
 
     def _set(self, symbol: str, value: Dim, origin: str) -> None:
         if symbol in self.values and self.values[symbol] != value:
@@ -141,20 +138,21 @@ class _Table:
         for symbol, role in self.roles.items():
             if symbol in self.values:
                 self.by_role.setdefault(role, self.values[symbol])
-        self._wish(Role.BATCH, binding.batch, "--batch")
-        self._wish(Role.NEW, binding.new_tokens, "--new-tokens")
+        self._wish(Role.BATCH, binding.batch)
+        self._wish(Role.NEW, binding.new_tokens)
         self._derive()
         self._default(Role.BATCH, 1)
         past_max = self._settle_lengths(binding)
         for symbol, role in self.roles.items():
-            if symbol not in self.values:
+            if symbol not in self.values and role in self.by_role:
                 self._set(symbol, self.by_role[role], f"the {role}")
         for spec, axis, dim in self._slots():
             if isinstance(dim, str):
                 self._settle_symbol(spec, axis, dim)
         return past_max
 
-    def _wish(self, role: Role, wish: int | None, flag: str) -> None:
+    def _wish(self, role: Role, wish: int | None) -> None:
+        flag = _FLAGS[role]
         if wish is None:
             return
         if wish < 1:
@@ -197,11 +195,45 @@ class _Table:
         self._default(Role.NEW, 1)
         new, past_max = self.by_role[Role.NEW], 0
         assert isinstance(new, int)
+        if any(state.fixed for state in self.states):
+            self._fixed_capacity(binding, new)
+        if all(state.fixed for state in self.states):
+            return 0
         if Role.PAST not in self.by_role:
             past_max = self._capacity(binding, new)
             self.by_role[Role.PAST] = affine(1, 0, past_max)
+        elif self._is_buffer(binding):
+            past_max = self._capacity(binding, new)
+            self.by_role[Role.TOTAL] = affine(1, new, past_max)
         self.by_role.setdefault(Role.TOTAL, self.by_role[Role.PAST] + new)
         return past_max
+
+    def _is_buffer(self, binding: Binding) -> bool:
+        """Whether the caches are buffers of a given extent, and the total length grows up to the context in them."""
+        past = self.by_role[Role.PAST]
+        room = binding.context is not None and isinstance(past, int) and binding.context <= past
+        return room and Role.TOTAL in self.roles.values() and Role.TOTAL not in self.by_role
+
+    def _fixed_capacity(self, binding: Binding, new: int) -> None:
+        """The extent of caches that have all their capacity at once; masks are as long, where nothing else is said."""
+        if Role.CAPACITY in self.roles.values() and Role.CAPACITY not in self.by_role:
+            context = binding.context
+            if context is None:
+                context = max(min(DEFAULT_CONTEXT, self.positions), new)
+                self.assumptions.append(Assumption(f"the caches have room for {context} tokens", "--context N"))
+            if context < new:
+                raise ImportFailed(_small(context, new), hint="give a larger --context")
+            self.by_role[Role.CAPACITY] = context
+        if all(state.fixed for state in self.states):
+            capacity = self.by_role.get(Role.CAPACITY, self._declared_capacity())
+            self.by_role.setdefault(Role.PAST, capacity)
+            self.by_role.setdefault(Role.TOTAL, capacity)
+
+    def _declared_capacity(self) -> int:
+        """The smallest capacity that the model itself gives its caches."""
+        axes = {state.input: state.axis for state in self.states}
+        found = [d for s in self.inputs if s.name in axes and isinstance(d := s.dims[axes[s.name]], int)]
+        return min(found, default=DEFAULT_CONTEXT)
 
     def _capacity(self, binding: Binding, new: int) -> int:
         context = binding.context
@@ -211,9 +243,7 @@ class _Table:
             text = f"the cache holds up to {context - new} tokens before the {new} new (context {context}{known})"
             self.assumptions.append(Assumption(text, "--context N, or --shape with the past's length"))
         if context < new:
-            raise ImportFailed(
-                f"the context of {context} is less than the {new} new tokens", hint="give a larger --context"
-            )
+            raise ImportFailed(_small(context, new), hint="give a larger --context")
         return context - new
 
     def _default(self, role: Role, value: int) -> None:
@@ -222,13 +252,12 @@ class _Table:
         self.by_role[role] = value
         symbols = [symbol for symbol, r in self.roles.items() if r is role]
         if symbols:
-            first = next((s, a) for s, a, symbol in self._slots() if symbol == symbols[0])
-            shown = f"--dim {symbols[0]}=N" if "[" not in symbols[0] else f"--shape {first[0].name}=..."
+            shown = f"--dim {symbols[0]}=N" if "[" not in symbols[0] else f"{_FLAGS[role]} N"
             self.assumptions.append(Assumption(f"{role} = {value}", shown))
 
     def _settle_symbol(self, spec: InputSpec, axis: int, symbol: str) -> None:
         """Check an expression of symbols against its value, or take its value from it."""
-        computed = _evaluate(symbol, self.values) if symbol not in _terms(symbol) else None
+        computed = _evaluate(symbol, self.values) if symbol not in terms_of(symbol) else None
         if computed is not None:
             self._set(symbol, computed, f"input {spec.name} dimension {axis}")
         if symbol not in self.values:
@@ -242,7 +271,8 @@ class _Table:
     def shapes(self) -> dict[str, tuple[Dim, ...]]:
         return {
             spec.name: tuple(
-                dim if isinstance(dim, int) else self.values[_symbol(spec, axis)] for axis, dim in enumerate(spec.dims)
+                dim if isinstance(dim, int) else self.values[symbol_of(spec, axis)]
+                for axis, dim in enumerate(spec.dims)
             )
             for spec in self.inputs
         }
@@ -277,7 +307,7 @@ class _Table:
             if len(counts) > 1:
                 yield f"the {role} is {' but '.join(counts.values())}"
         parts = [self.by_role.get(role) for role in (Role.PAST, Role.NEW, Role.TOTAL)]
-        if self.states and None not in parts:
+        if Role.PAST in self.roles.values() and None not in parts:
             past, new, total = (part for part in parts if part is not None)
             if past + new != total:
                 yield f"the total length is {total}, but past {past} and new {new} make {past + new}"
@@ -285,79 +315,7 @@ class _Table:
     def _slots(self) -> Iterator[tuple[InputSpec, int, int | str]]:
         for spec in self.inputs:
             for axis, dim in enumerate(spec.dims):
-                yield spec, axis, dim if isinstance(dim, int) else _symbol(spec, axis)
-
-
-def _symbol(spec: InputSpec, axis: int) -> str:
-    """The symbol of an open dimension; one that the exporter left unnamed is called by its place."""
-    dim = spec.dims[axis]
-    return dim if isinstance(dim, str) else f"{spec.name}[{axis}]"
-
-
-def _roles(inputs: Sequence[InputSpec], states: Sequence[State]) -> dict[str, Role]:
-    """Symbol → role. Caches decide first, then token inputs, then masks, then names."""
-    roles: dict[str, Role] = {}
-
-    def give(spec: InputSpec, axis: int, role: Role) -> None:
-        if not isinstance(spec.dims[axis], int):
-            roles.setdefault(_symbol(spec, axis), role)
-
-    caches = {state.input: state for state in states}
-    masks = []
-    for spec in inputs:
-        if spec.name in caches:
-            give(spec, 0, Role.BATCH)
-            give(spec, caches[spec.name].axis, Role.PAST)
-    for spec in inputs:
-        rank = len(spec.dims)
-        if spec.name in caches:
-            continue
-        if "mask" in spec.name.lower():
-            masks.append(spec)
-        elif rank == (3 if spec.dtype.is_float else 2):
-            give(spec, 0, Role.BATCH)
-            give(spec, 1, Role.NEW)
-        elif not spec.dtype.is_float and rank == 3:  # positions of several kinds: [kinds, batch, new]
-            give(spec, 1, Role.BATCH)
-            give(spec, 2, Role.NEW)
-        elif "cache_position" in spec.name:
-            give(spec, 0, Role.NEW)
-    for spec in masks:
-        _mask_roles(spec, give)
-    for spec in inputs:
-        for axis, dim in enumerate(spec.dims):
-            if not isinstance(dim, int) and (role := _named_role(_symbol(spec, axis))):
-                roles.setdefault(_symbol(spec, axis), role)
-    if not states:
-        roles = {symbol: Role.NEW if role is Role.TOTAL else role for symbol, role in roles.items()}
-    return {symbol: role for symbol, role in roles.items() if symbol in _terms(symbol) or "[" in symbol}
-
-
-def _mask_roles(spec: InputSpec, give: Giver) -> None:
-    rank = len(spec.dims)
-    if rank >= 1:
-        give(spec, rank - 1, Role.TOTAL)
-    if rank >= 2:
-        give(spec, 0, Role.BATCH)
-    if rank >= 3:
-        give(spec, rank - 2, Role.NEW)
-
-
-def _named_role(symbol: str) -> Role | None:
-    name = symbol.lower()
-    if re.search(r"batch", name):
-        return Role.BATCH
-    if re.search(r"past|cache", name):
-        return Role.PAST
-    if re.search(r"total|kv_len", name):
-        return Role.TOTAL
-    return Role.NEW if re.search(r"seq|token|length", name) else None
-
-
-def _terms(symbol: str) -> tuple[str, ...]:
-    """The plain symbols of a sum; a symbol that is no sum is its own only term."""
-    parts = [part.strip() for part in symbol.split("+")]
-    return tuple(part for part in parts if part and not part.isdigit())
+                yield spec, axis, dim if isinstance(dim, int) else symbol_of(spec, axis)
 
 
 def _evaluate(symbol: str, values: Mapping[str, Dim]) -> Dim | None:
@@ -371,6 +329,10 @@ def _evaluate(symbol: str, values: Mapping[str, Dim]) -> Dim | None:
         else:
             return None
     return total
+
+
+def _small(context: int, new: int) -> str:
+    return f"the context of {context} is less than the {new} new tokens"
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -6,20 +6,25 @@ to the same type and reshapes to the same shape vanish), so no lowering function
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ImportFailed, RunError
 from ..ir.dims import Affine, Dim, Undecided
-from ..ir.dtypes import DType
+from ..ir.dtypes import DType, from_numpy
 from ..ir.graph import Attr, Op, OpId, TensorType, ValueName
 from ..ir.optable import spec_of
 from ..ir.weights import WeightSource
 from .content import Array, Ramp, Value, known_array, known_ramp, number, ramp_of
 from .fold import ELEMENTWISE, FOLD_ELEMENTS, fold
 from .nodes import Node, Tensor
+
+if TYPE_CHECKING:
+    from .quantized import Quantized
 
 WeightStep = Callable[[Array], Array]
 
@@ -43,6 +48,8 @@ class Context:
         self.types: dict[ValueName, TensorType] = {}
         self.sources: dict[ValueName, WeightSource] = {}
         self.joined: dict[str, list[Value]] = {}
+        self.quantized: dict[ValueName, Quantized] = {}
+        self.uses: Counter[str] = Counter()
         self.ragged: set[ValueName] = set()
         self.node: Node | None = None
         self._made: dict[object, Value] = {}
@@ -198,6 +205,12 @@ class Context:
         if name not in self.sources:
             self.sources[name] = self.sources[value.name].derive(step, label)
         return Value(TensorType(dtype, shape), name=name, weight=True)
+
+    def literal_weight(self, name: str, array: Array) -> Value:
+        """Known numbers as a weight of this name."""
+        key = ValueName(name)
+        self.sources.setdefault(key, WeightSource(lambda: array, name))
+        return Value(TensorType(from_numpy(array.dtype), array.shape), name=key, weight=True)
 
     def _op(self, kind: str, operands: Sequence[Value | None], attrs: Mapping[str, Attr]) -> Op:
         self._count += 1

@@ -14,11 +14,18 @@ from ..ir.graph import Graph, Op, OpId, TensorType, ValueName
 from ..ir.weights import Weights
 from . import (
     ops_attention,
+    ops_cache,
     ops_elementwise,
+    ops_grouped,
     ops_linear,
     ops_lookup,
+    ops_moe,
+    ops_multihead,
+    ops_nbits,
     ops_norm,
+    ops_quant,
     ops_reduce,
+    ops_rotary,
     ops_scatter,
     ops_select,
     ops_shape,
@@ -31,20 +38,29 @@ from .model import Binding, Imported
 from .nodes import Branch, Model, Node
 from .position_table import known_positions
 from .registry import LOWERINGS
+from .resident import keep_in_place
 from .sort import sorted_nodes
 from .states import find_states
+from .widths import known_widths
 
-MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError)
+MALFORMED = (TypeError, ValueError, IndexError, KeyError, ArithmeticError, AttributeError)
 """What a lowering function may run into when a node's attributes and operands contradict the ONNX standard."""
 
 # Importing these files fills the registry.
 FAMILIES = (
     ops_attention,
+    ops_cache,
     ops_elementwise,
+    ops_grouped,
     ops_linear,
     ops_lookup,
+    ops_moe,
+    ops_multihead,
+    ops_nbits,
     ops_norm,
+    ops_quant,
     ops_reduce,
+    ops_rotary,
     ops_scatter,
     ops_select,
     ops_shape,
@@ -59,8 +75,10 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     """
     check_coverage(model.nodes, model.source.file)
     states = find_states(model)
-    bound = bind(model.inputs, states, binding, known_positions(model))
+    bound = bind(model.inputs, states, binding, known_positions(model), known_widths(model, states))
     cx = Context({state.input: state.written for state in states})
+    cx.uses.update(name for node in model.nodes for name in node.inputs if name is not None)
+    cx.uses.update(model.outputs)
     for spec in model.inputs:
         type_ = TensorType(spec.dtype, bound.shapes[spec.name])
         cx.values[spec.name] = Value(type_, name=ValueName(spec.name))
@@ -77,7 +95,7 @@ def lower_model(model: Model, binding: Binding) -> Imported:
     inputs = tuple(ValueName(spec.name) for spec in model.inputs)
     outputs = _outputs(model, cx, inputs)
     held = {ValueName(s.input): ValueName(s.output) for s in states}
-    graph = replace(_graph(model, cx, inputs, outputs), states=held, past_max=bound.past_max)
+    graph = keep_in_place(replace(_graph(model, cx, inputs, outputs), states=held, past_max=bound.past_max))
     weights = Weights({name: cx.sources[name] for name in graph.weights})
     return Imported(graph, weights, bound.assumptions, model.source)
 

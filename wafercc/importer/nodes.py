@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,10 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Model:
-    """A whole file: nodes in executable order, inputs that must be fed, outputs, and the tensors it stores."""
+    """A whole file: nodes in executable order, inputs that must be fed, outputs, and the tensors it stores.
+
+    ``output_dims``: the dimensions that outputs are declared with, as in `InputSpec`. Only evidence: they may be wrong.
+    """
 
     name: str
     nodes: tuple[Node, ...]
@@ -119,3 +122,4 @@ class Model:
     outputs: tuple[str, ...]
     tensors: Mapping[str, Tensor]
     source: Source
+    output_dims: Mapping[str, tuple[int | str | None, ...]] = field(default_factory=dict)

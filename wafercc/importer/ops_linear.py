@@ -10,6 +10,7 @@ from .context import Context
 from .nodes import Node
 from .ops_elementwise import like
 from .ops_shape import reshaped, transposed
+from .quantized import quantized_weight, times
 from .registry import MICROSOFT, lowers
 
 
@@ -18,24 +19,31 @@ def matmul_node(node: Node, cx: Context) -> Value:
     return matmul(cx, cx.input(node, 0), cx.input(node, 1))
 
 
-def matmul(cx: Context, a: Value, b: Value) -> Value:
-    """numpy's matmul: a 1-D operand is a row on the left and a column on the right, and its dimension goes again."""
+def matmul(cx: Context, a: Value, b: Value, plain: bool = True) -> Value:
+    """numpy's matmul: a 1-D operand is a row on the left and a column on the right, and its dimension goes again. A
+    weight that was dequantised is read as it is stored. ``plain``: onnxruntime sees this product as it stands."""
     left, right = a.rank == 1, b.rank == 1
     a = reshaped(cx, a, (1, *a.shape)) if left else a
     b = reshaped(cx, b, (*b.shape, 1)) if right else b
-    result = cx.emit("matmul", [a, b])
+    parts = quantized_weight(cx, b)
+    result = cx.emit("matmul", [a, b]) if parts is None else times(cx, a, parts, parts.round_block if plain else 0)
     dims = result.shape[:-2] + (() if left else result.shape[-2:-1]) + (() if right else result.shape[-1:])
     return reshaped(cx, result, dims)
 
 
 @lowers("Gemm")
+def gemm_node(node: Node, cx: Context) -> Value:
+    return gemm(node, cx)
+
+
 def gemm(node: Node, cx: Context) -> Value:
     """alpha * a @ b + beta * c."""
     a, b, c = cx.input(node, 0), cx.input(node, 1), cx.optional(node, 2)
     a = transposed(cx, a, (1, 0)) if node.int_attr("transA", 0) else a
     b = transposed(cx, b, (1, 0)) if node.int_attr("transB", 0) else b
-    result = _scaled(cx, cx.emit("matmul", [a, b]), node.float_attr("alpha", 1.0))
-    beta = node.float_attr("beta", 1.0)
+    alpha, beta = node.float_attr("alpha", 1.0), node.float_attr("beta", 1.0)
+    plain = alpha == beta == 1 and not node.int_attr("transB", 0) and (c is None or c.rank == 1)
+    result = _scaled(cx, matmul(cx, a, b, plain), alpha)
     return result if c is None or beta == 0 else cx.emit("add", [result, _scaled(cx, c, beta)])
 
 
@@ -43,14 +51,37 @@ def _scaled(cx: Context, x: Value, factor: float) -> Value:
     return x if factor == 1 else cx.emit("mul", [x, like(cx, factor, x)])
 
 
-@lowers("FusedMatMul", domain=MICROSOFT)
+@lowers("FusedGemm", domain=MICROSOFT)
+def fused_gemm(node: Node, cx: Context) -> Value:
+    """A Gemm and one of the activations that onnxruntime fuses into it."""
+    x = gemm(node, cx)
+    alpha = node.float_attr("activation_alpha", 0.01)
+    match node.str_attr("activation", ""):
+        case "Relu":
+            return cx.emit("relu", [x])
+        case "Sigmoid" | "Tanh" as kind:
+            return cx.emit(kind.lower(), [x])
+        case "LeakyRelu":
+            low = cx.emit("mul", [x, like(cx, alpha, x)])
+            return cx.emit("where", [cx.emit("gt", [x, like(cx, 0.0, x)]), x, low])
+        case other:
+            raise node.fail(f"has the activation {other!r}, which is not supported")
+
+
+@lowers("FusedMatMul", "TransposeMatMul", domain=MICROSOFT)
 def fused_matmul(node: Node, cx: Context) -> Value:
-    a, b = cx.input(node, 0), cx.input(node, 1)
-    if node.int_attr("transBatchA", 0) or node.int_attr("transBatchB", 0):
-        raise node.fail("moves batch dimensions, which is not supported")
-    a = _swapped(cx, a) if node.int_attr("transA", 0) and a.rank > 1 else a
-    b = _swapped(cx, b) if node.int_attr("transB", 0) and b.rank > 1 else b
+    a, b = (
+        _turned(cx, cx.input(node, i), node.int_attr(f"transBatch{name}", 0), node.int_attr(f"trans{name}", 0))
+        for i, name in enumerate("AB")
+    )
     return _scaled(cx, matmul(cx, a, b), node.float_attr("alpha", 1.0))
+
+
+def _turned(cx: Context, x: Value, batch: int, last: int) -> Value:
+    """The first dimension moved behind the other batch dimensions, then the last two swapped."""
+    if batch and x.rank > 2:
+        x = transposed(cx, x, (*range(1, x.rank - 1), 0, x.rank - 1))
+    return _swapped(cx, x) if last and x.rank > 1 else x
 
 
 def _swapped(cx: Context, x: Value) -> Value:

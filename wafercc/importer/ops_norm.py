@@ -4,43 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .content import Value, product
+from ..ir.dtypes import DType
+from ..ir.graph import Attr
+from .content import Value, number, product
 from .context import Context
+from .heads import counted
 from .nodes import Node
+from .ops_elementwise import convert, like
+from .ops_rotary import rows_of
 from .ops_shape import reshaped
 from .registry import MICROSOFT, axis_of, lowers
 
-STATISTICS_HINT = "statistics are needed for training only: export the model in evaluation mode"
-
 
 @lowers("LayerNormalization")
-def layer_normalization(node: Node, cx: Context) -> Value:
-    _refuse(node, (1, 2))
-    return _normalised(node, cx, "layer_norm", [cx.input(node, 1), cx.optional(node, 2)])
+def layer_normalization(node: Node, cx: Context) -> Sequence[Value | None]:
+    """Mean and inverse standard deviation are its further outputs."""
+    x, axis = cx.input(node, 0), _axis(node, cx)
+    result = _normalised(node, cx, "layer_norm", [cx.input(node, 1), cx.optional(node, 2)], axis)
+    return [result, *_statistics(node, cx, x, axis, 1, centred=True)]
 
 
 @lowers("RMSNormalization", "SimplifiedLayerNormalization")
-def rms_normalization(node: Node, cx: Context) -> Value:
-    _refuse(node, (1,))
-    return _normalised(node, cx, "rms_norm", [cx.optional(node, 1)])
+def rms_normalization(node: Node, cx: Context) -> Sequence[Value | None]:
+    return _rms_normalised(node, cx)
 
 
 @lowers("SimplifiedLayerNormalization", domain=MICROSOFT)
-def simplified(node: Node, cx: Context) -> Value | Sequence[Value | None]:
-    return rms_normalization(node, cx)
+def simplified(node: Node, cx: Context) -> Sequence[Value | None]:
+    return _rms_normalised(node, cx)
 
 
-def _refuse(node: Node, outputs: tuple[int, ...]) -> None:
-    for output in outputs:
-        if node.wants(output):
-            raise node.fail(f"gives its statistics as output {output}, which is not supported", STATISTICS_HINT)
+def _rms_normalised(node: Node, cx: Context) -> Sequence[Value | None]:
+    """The inverse of the root mean square is its further output."""
+    x, axis = cx.input(node, 0), _axis(node, cx)
+    result = _normalised(node, cx, "rms_norm", [cx.optional(node, 1)], axis)
+    return [result, *_statistics(node, cx, x, axis, 0, centred=False)[1:]]
 
 
-def _normalised(node: Node, cx: Context, kind: str, parameters: Sequence[Value | None]) -> Value:
+def _axis(node: Node, cx: Context) -> int:
+    return axis_of(node, node.int_attr("axis", -1), cx.input(node, 0).rank)
+
+
+def _normalised(node: Node, cx: Context, kind: str, parameters: Sequence[Value | None], axis: int) -> Value:
     x = cx.input(node, 0)
-    axis = axis_of(node, node.int_attr("axis", -1), x.rank)
-    last = product(x.shape[axis:])
-    flat = reshaped(cx, x, (*x.shape[:axis], last))
+    flat = reshaped(cx, x, (*x.shape[:axis], product(x.shape[axis:])))
     given = [None if p is None else _spread(cx, p, x, axis) for p in parameters]
     result = cx.emit(kind, [flat, *given], {"epsilon": node.float_attr("epsilon", 1e-5)})
     return reshaped(cx, result, x.shape)
@@ -54,10 +61,43 @@ def _spread(cx: Context, parameter: Value, x: Value, axis: int) -> Value:
     return reshaped(cx, parameter, (product(whole),))
 
 
+def _statistics(node: Node, cx: Context, x: Value, axis: int, first: int, centred: bool) -> list[Value | None]:
+    """Mean and inverse deviation in f32, each if the node names it: the mean as output ``first``, then the other."""
+    mean: Value | None = None
+    inverse: Value | None = None
+    attrs: dict[str, Attr] = {"axes": tuple(range(axis, x.rank)), "keep": True}
+    wide = convert(cx, x, DType.F32) if node.wants(first + 1) or (first and node.wants(first)) else x
+    if centred and (node.wants(first) or node.wants(first + 1)):
+        mean = cx.emit("reduce_mean", [wide], attrs)
+    if node.wants(first + 1):
+        apart = wide if mean is None else cx.emit("sub", [wide, mean])
+        spread = cx.emit("reduce_mean", [cx.emit("mul", [apart, apart])], attrs)
+        floor = like(cx, node.float_attr("epsilon", 1e-5), spread)
+        inverse = cx.emit("reciprocal", [cx.emit("sqrt", [cx.emit("add", [spread, floor])])])
+    return [mean, inverse]
+
+
+@lowers("GroupNormalization")
+def group_normalization(node: Node, cx: Context) -> Value:
+    """A layer norm of each group of channels; scale and bias belong to channels since opset 21, to groups before."""
+    x, groups = cx.input(node, 0), node.int_attr("num_groups", 0)
+    batch, channels = x.shape[0], number(x.shape[1])
+    if groups < 1 or channels % groups:
+        raise node.fail(f"cannot cut {channels} channels into {groups} groups")
+    inner = product(x.shape[2:])
+    flat = reshaped(cx, x, (batch, groups, channels // groups * inner))
+    result = cx.emit("layer_norm", [flat, None, None], {"epsilon": node.float_attr("epsilon", 1e-5)})
+    scale, bias = cx.input(node, 1), cx.input(node, 2)
+    parts = channels if scale.shape == (channels,) else groups
+    result = reshaped(cx, result, (batch, parts, channels // parts * inner))
+    scale, bias = (reshaped(cx, convert(cx, p, x.dtype), (parts, 1)) for p in (scale, bias))
+    result = cx.emit("add", [cx.emit("mul", [result, scale]), bias])
+    return reshaped(cx, result, x.shape)
+
+
 @lowers("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
 def skip_normalization(node: Node, cx: Context) -> Sequence[Value | None]:
     """The norm of input + skip (+ bias); the sum itself is the fourth output."""
-    _refuse(node, (1, 2))
     total = cx.emit("add", [cx.input(node, 0), cx.input(node, 1)])
     plain = node.op_type == "SkipLayerNormalization"
     weight, beta = cx.input(node, 2), cx.optional(node, 3) if plain else None
@@ -66,4 +106,26 @@ def skip_normalization(node: Node, cx: Context) -> Sequence[Value | None]:
         total = cx.emit("add", [total, bias])
     attrs = {"epsilon": node.float_attr("epsilon", 1e-12 if plain else 1e-5)}
     kind, operands = ("layer_norm", [total, weight, beta]) if plain else ("rms_norm", [total, weight])
-    return [cx.emit(kind, operands, attrs), None, None, total]
+    statistics = _statistics(node, cx, total, total.rank - 1, 1, centred=plain)
+    return [cx.emit(kind, operands, attrs), *statistics, total]
+
+
+@lowers("EmbedLayerNormalization", domain=MICROSOFT)
+def embed_normalization(node: Node, cx: Context) -> Sequence[Value | None]:
+    """The norm of the sum of embeddings of words, positions and segments; then lengths by the mask, and the sum."""
+    ids, words = cx.input(node, 0), cx.input(node, 2)
+    positions = cx.optional(node, 8)
+    if positions is None:
+        positions = counted(cx, 1, ids.shape[1], rank=2)
+    total = cx.emit("add", [rows_of(cx, words, ids), rows_of(cx, cx.input(node, 3), positions)])
+    segments, table = cx.optional(node, 1), cx.optional(node, 4)
+    if segments is not None and table is not None:
+        total = cx.emit("add", [total, rows_of(cx, table, segments)])
+    attrs = {"epsilon": node.float_attr("epsilon", 1e-12)}
+    result = cx.emit("layer_norm", [total, cx.input(node, 5), cx.input(node, 6)], attrs)
+    mask = cx.optional(node, 7)
+    if mask is None:
+        lengths = cx.fill(0, (ids.shape[0],), DType.I32)
+    else:
+        lengths = cx.emit("reduce_sum", [convert(cx, mask, DType.I32)], {"axes": (1,), "keep": False})
+    return [result, lengths, total]

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import mmap
+import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,8 @@ from onnx_ir.passes.common import InlinePass
 
 from ..errors import ImportFailed
 from ..ir.dtypes import DType
-from .external import check_external
+from .external import Extent, ExternalFiles, decoded, mapped
+from .functions import check_functions
 from .model import Source
 from .nodes import Array, Branch, InputSpec, Model, Node, Tensor
 from .sort import node_reads, sorted_nodes
@@ -41,9 +46,23 @@ DTYPES = {
     ir.DataType.UINT16: DType.U16,
     ir.DataType.UINT8: DType.U8,
     ir.DataType.UINT4: DType.U4,
+    ir.DataType.INT2: DType.I2,
+    ir.DataType.UINT2: DType.U2,
+    ir.DataType.FLOAT8E4M3FN: DType.F8E4M3FN,
+    ir.DataType.FLOAT8E4M3FNUZ: DType.F8E4M3FNUZ,
+    ir.DataType.FLOAT8E5M2: DType.F8E5M2,
+    ir.DataType.FLOAT8E5M2FNUZ: DType.F8E5M2FNUZ,
+    ir.DataType.FLOAT8E8M0: DType.F8E8M0,
+    ir.DataType.FLOAT4E2M1: DType.F4E2M1,
     ir.DataType.BOOL: DType.BOOL,
 }
 DEFAULT_DOMAINS = ("", "ai.onnx")
+
+MOST_BYTES = (1 << 31) - 1
+"""What protobuf can parse."""
+
+MOST_ELEMENTS = 1 << 50
+"""Elements of one tensor, more than any machine holds: larger ones are a lie, and would overflow what counts them."""
 
 
 def read_model(path: Path, *, allow_missing_weights: bool = False) -> Model:
@@ -54,7 +73,51 @@ def read_model(path: Path, *, allow_missing_weights: bool = False) -> Model:
         element
             type is not supported; or the nodes cannot be ordered.
     """
-    content = _content(path)
+    with _content(path) as content:
+        proto = _parsed(content, path)
+        sha256 = hashlib.sha256(content).hexdigest()
+    reader = _Reader(path.parent, _opsets(proto, path), allow_missing_weights)
+    source = Source(
+        file=path.name,
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        opsets=reader.opsets,
+        sha256=sha256,
+        nodes=len(proto.graph.node),
+    )
+    check_functions(proto, str(path))
+    return reader.model(_structure(proto, path), source)
+
+
+@contextmanager
+def _content(path: Path) -> Iterator[memoryview]:
+    """The bytes of a model file, mapped for as long as they are looked at."""
+    if path.is_dir():
+        raise ImportFailed("is a folder, not a file", where=str(path), hint="give the .onnx file inside it")
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ImportFailed("is a pipe or a device, not a file", where=str(path), hint="give a .onnx file")
+        if not found.st_size:
+            raise ImportFailed("the file is empty", where=str(path))
+        if found.st_size > MOST_BYTES:
+            raise ImportFailed(
+                f"has {found.st_size} bytes; a model file has at most {MOST_BYTES}",
+                where=str(path),
+                hint="save the model with its weights as external data",
+            )
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            view = memoryview(content)
+            try:
+                yield view
+            finally:
+                view.release()
+    except FileNotFoundError:
+        raise ImportFailed("no such file", where=str(path)) from None
+    except OSError as problem:
+        raise ImportFailed(f"cannot be read: {problem.strerror}", where=str(path)) from None
+
+
+def _parsed(content: memoryview, path: Path) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(content)
@@ -62,29 +125,7 @@ def read_model(path: Path, *, allow_missing_weights: bool = False) -> Model:
         raise ImportFailed(damage(content), where=str(path), hint="export or copy the model again") from None
     if not proto.HasField("graph") or not proto.ir_version or not (proto.graph.node or proto.graph.input):
         raise ImportFailed(damage(content), where=str(path), hint="give a .onnx file")
-    reader = _Reader(path.parent, _opsets(proto, path), allow_missing_weights)
-    source = Source(
-        file=path.name,
-        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
-        opsets=reader.opsets,
-        sha256=hashlib.sha256(content).hexdigest(),
-        nodes=len(proto.graph.node),
-    )
-    return reader.model(_structure(proto, path), source)
-
-
-def _content(path: Path) -> bytes:
-    if path.is_dir():
-        raise ImportFailed("is a folder, not a file", where=str(path), hint="give the .onnx file inside it")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ImportFailed("no such file", where=str(path)) from None
-    except OSError as problem:
-        raise ImportFailed(f"cannot be read: {problem.strerror}", where=str(path)) from None
-    if not content:
-        raise ImportFailed("the file is empty", where=str(path))
-    return content
+    return proto
 
 
 def _opsets(proto: onnx.ModelProto, path: Path) -> dict[str, int]:
@@ -106,19 +147,28 @@ def _structure(proto: onnx.ModelProto, path: Path) -> ir.Model:
             if model.functions:
                 model = InlinePass()(model).model
     except Exception as problem:  # onnx-ir raises many kinds; whichever it is, this file is not a model it can read
-        cause = problem.__cause__ or problem
-        reason = (str(cause).splitlines() or [""])[0] or type(cause).__name__
+        reason = _reason(problem)
         raise ImportFailed(f"not a readable model: {reason}", where=str(path)) from None
     finally:
         talk.setLevel(level)
     return model
 
 
+def _reason(problem: BaseException) -> str:
+    """The first line of what went wrong first; onnx-ir raises further errors while it words one."""
+    seen = {id(problem)}
+    while (earlier := problem.__cause__ or problem.__context__) is not None and id(earlier) not in seen:
+        problem = earlier
+        seen.add(id(problem))
+    return (str(problem).splitlines() or [""])[0][:200] or type(problem).__name__
+
+
 class _Reader:
     """Turns onnx-ir objects into plain ones; carries what they need: the folder, the opsets, the reading rule."""
 
     def __init__(self, folder: Path, opsets: dict[str, int], allow_missing: bool) -> None:
-        self.folder, self.opsets, self.allow_missing = folder, opsets, allow_missing
+        self.opsets = opsets
+        self.files = ExternalFiles(folder, allow_missing)
 
     def model(self, model: ir.Model, source: Source) -> Model:
         graph = model.graph
@@ -133,7 +183,8 @@ class _Reader:
         for name in outputs:
             if name not in written:
                 raise ImportFailed("nothing writes this graph output", where=f"output {name}")
-        return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source)
+        declared = {_word(v.name): tuple(_dim(d) for d in v.shape) for v in graph.outputs if v.shape is not None}
+        return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source, declared)
 
     def input(self, value: ir.Value) -> InputSpec:
         name = _word(value.name)
@@ -154,12 +205,18 @@ class _Reader:
     def tensor(self, name: str, tensor: ir.TensorProtocol) -> Tensor:
         dtype = dtype_of(tensor.dtype, f"tensor {name}")
         shape = tuple(int(d) for d in tensor.shape.numpy())
+        if min(shape, default=0) < 0 or math.prod(shape) > MOST_ELEMENTS:
+            raise ImportFailed(
+                f"has the shape {list(shape)}; extents are 0 or more, elements {MOST_ELEMENTS} or less",
+                where=f"tensor {name}",
+                hint="the model is damaged: export it again",
+            )
         if isinstance(tensor, ir.ExternalTensor):
-            offset, length = tensor.offset or 0, tensor.length if tensor.length is not None else tensor.nbytes
-            location = str(tensor.location)
-            if check_external(name, location, offset, length, self.folder, allow_missing=self.allow_missing) is None:
+            needed = -(-math.prod(shape) * dtype.bits // 8)
+            extent = self.files.extent(name, str(tensor.location), tensor.offset or 0, tensor.length, needed)
+            if extent is None:
                 return Tensor(name, dtype, shape, None)
-            tensor.base_dir = str(self.folder)
+            return Tensor(name, dtype, shape, lambda: _mapped(name, extent, dtype, shape))
         return Tensor(name, dtype, shape, lambda: _loaded(name, tensor, shape))
 
     def nodes(self, graph: ir.Graph) -> list[Node]:
@@ -219,10 +276,24 @@ def _loaded(name: str, tensor: ir.TensorProtocol, shape: tuple[int, ...]) -> Arr
     """
     try:
         return tensor.numpy().reshape(shape)
-    except (ValueError, TypeError, OSError) as problem:
-        raise ImportFailed(
-            f"cannot be read: {problem}", where=f"tensor {name}", hint="export the model again"
-        ) from None
+    except (ValueError, TypeError, AssertionError) as problem:
+        raise _unread(name, problem) from None
+
+
+def _mapped(name: str, extent: Extent, dtype: DType, shape: tuple[int, ...]) -> Array:
+    """The numbers of a tensor in another file, as a view of it.
+
+    Raises:
+        ImportFailed: the file cannot be read any more.
+    """
+    try:
+        return decoded(mapped(extent), dtype, shape)
+    except (ValueError, OSError) as problem:
+        raise _unread(name, problem) from None
+
+
+def _unread(name: str, problem: Exception) -> ImportFailed:
+    return ImportFailed(f"cannot be read: {problem}", where=f"tensor {name}", hint="export the model again")
 
 
 def _names(values: Iterable[ir.Value | None]) -> tuple[str | None, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 
 
-def damage(content: bytes) -> str:
+def damage(content: bytes | memoryview) -> str:
     """One sentence on why these bytes are not a model."""
     position, seen = 0, 0
     while position < len(content):
@@ -27,7 +27,7 @@ def damage(content: bytes) -> str:
     return "not an ONNX file: it holds no graph" if position == len(content) else "truncated"
 
 
-def _varint(content: bytes, position: int) -> tuple[int | None, int]:
+def _varint(content: bytes | memoryview, position: int) -> tuple[int | None, int]:
     """The number at a position and where it ends; ``None`` if it does not end in time."""
     value = 0
     for shift in range(0, 70, 7):

@@ -1,6 +1,7 @@
 """Element types: the names used in text, their numpy dtypes and their bytes in SRAM.
 
-4-bit integers are held two to a byte in SRAM; in numpy (ml_dtypes) they occupy one byte each.
+Types of 4 and 2 bits are held two or four to a byte in SRAM; in numpy (ml_dtypes) they occupy one byte each, which
+`ir/packing.py` packs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ class DType(StrEnum):
     U8 = "u8"
     I4 = "i4"
     U4 = "u4"
+    I2 = "i2"
+    U2 = "u2"
+    F8E4M3FN = "f8e4m3fn"
+    F8E4M3FNUZ = "f8e4m3fnuz"
+    F8E5M2 = "f8e5m2"
+    F8E5M2FNUZ = "f8e5m2fnuz"
+    F8E8M0 = "f8e8m0"
+    F4E2M1 = "f4e2m1"
     BOOL = "bool"
 
     @property
@@ -37,10 +46,16 @@ class DType(StrEnum):
 
     @property
     def bits(self) -> int:
-        return 4 if self in (DType.I4, DType.U4) else 8 * self.numpy.itemsize
+        return _PACKED_BITS.get(self) or 8 * self.numpy.itemsize
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether several elements share a byte of SRAM."""
+        return self in _PACKED_BITS
 
     @property
     def is_float(self) -> bool:
+        """Whether PEs compute in it; the floats of 8 and 4 bits are for storage."""
         return self in (DType.F32, DType.F16, DType.BF16, DType.F64)
 
     def sram_bytes(self, elements: int) -> int:
@@ -52,6 +67,7 @@ class DType(StrEnum):
         return math.ceil(elements * self.bits / 32)
 
 
+_PACKED_BITS = {DType.I4: 4, DType.U4: 4, DType.F4E2M1: 4, DType.I2: 2, DType.U2: 2}
 _NUMPY: dict[DType, np.dtype[np.generic]] = {
     DType.F32: np.dtype(np.float32),
     DType.F16: np.dtype(np.float16),
@@ -67,6 +83,14 @@ _NUMPY: dict[DType, np.dtype[np.generic]] = {
     DType.U8: np.dtype(np.uint8),
     DType.I4: np.dtype(ml_dtypes.int4),
     DType.U4: np.dtype(ml_dtypes.uint4),
+    DType.I2: np.dtype(ml_dtypes.int2),
+    DType.U2: np.dtype(ml_dtypes.uint2),
+    DType.F8E4M3FN: np.dtype(ml_dtypes.float8_e4m3fn),
+    DType.F8E4M3FNUZ: np.dtype(ml_dtypes.float8_e4m3fnuz),
+    DType.F8E5M2: np.dtype(ml_dtypes.float8_e5m2),
+    DType.F8E5M2FNUZ: np.dtype(ml_dtypes.float8_e5m2fnuz),
+    DType.F8E8M0: np.dtype(ml_dtypes.float8_e8m0fnu),
+    DType.F4E2M1: np.dtype(ml_dtypes.float4_e2m1fn),
     DType.BOOL: np.dtype(np.bool_),
 }
 _BY_NUMPY = {dtype: name for name, dtype in _NUMPY.items()}

@@ -207,7 +207,8 @@ class RouterTable:
 
 @dataclass(frozen=True)
 class WeightTiles:
-    """One weight as its PEs hold it: ``tiles`` has the mesh axes first (1 where replicated), then the tile.
+    """One weight as its PEs hold it: ``tiles`` has the mesh axes first (1 where replicated), then the tile; where
+    elements share bytes, the packed bytes of the tile (`packing.pack`).
 
     ``origin`` names the ONNX initialiser. Replicas are declared twofold: in the layout, where an axis that cuts nothing
     holds copies; and by ``value``, the weight of the graph: entries of one value hold the same numbers, cut differently

@@ -306,9 +306,10 @@ def _weights(decoder: Decoder, forms: Json, tiles: Mapping[str, Array]) -> dict[
             if not isinstance(member, str) or member not in tiles:
                 raise Malformed(where, f"its tiles {member!r} are missing")
             array = tiles[member]
-            if array.dtype.itemsize != tiled.dtype.numpy.itemsize or list(array.shape) != shape:
+            stored = np.dtype(np.uint8) if tiled.dtype.is_packed else tiled.dtype.numpy
+            if array.dtype.itemsize != stored.itemsize or list(array.shape) != shape:
                 raise Malformed(where, f"tiles {array.dtype}{list(array.shape)} are not {tiled.dtype}{shape}")
-            array = array.view(tiled.dtype.numpy)
+            array = array.view(stored)
         value = as_object(item, where).get("value", "")
         if not isinstance(value, str):
             raise Malformed(where, "wanted the name of a graph's weight as its value")

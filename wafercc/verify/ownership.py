@@ -127,6 +127,27 @@ def cut_alike(a: Tiled, i: int, b: Tiled, j: int, mesh: Mesh) -> bool:
     return True
 
 
+def scaled_alike(numbers: Tiled, scale: Tiled, blocks: tuple[int, ...], mesh: Mesh) -> bool:
+    """Whether every PE that holds a number holds the scale of its block, in each dimension."""
+    if not scale.type.rank:
+        return True
+    if not numbers.type.rank == scale.type.rank == len(blocks):
+        return False
+    rows = zip(numbers.type.shape, numbers.layout.splits, scale.type.shape, scale.layout.splits, blocks, strict=True)
+    for dim, split, count, scale_split, block in rows:
+        extent = upper(dim)
+        held = {k: v for k, v in indices(extent, split, mesh).items() if mesh.extent[k] > 1}
+        has = {k: v for k, v in indices(upper(count), scale_split, mesh).items() if mesh.extent[k] > 1}
+        if upper(count) == 1:
+            if has:
+                return False
+            continue
+        of_block = np.arange(extent) // max(1, block)
+        if has.keys() != held.keys() or any(not np.array_equal(has[k][of_block], held[k]) for k in has):
+            return False
+    return True
+
+
 def lower(dim: Dim) -> int:
     """The smallest value of a dimension."""
     return dim.lower if isinstance(dim, Affine) else dim

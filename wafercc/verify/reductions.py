@@ -21,11 +21,17 @@ def owed_axes(op: Op, operands: Sequence[Tiled | None]) -> frozenset[AxisName] |
             if len(operands) != 2 or operands[1] is None:
                 return None
             dims = [(0, rank - 1), (1, operands[1].type.rank - 2)]
+        case "moe_experts":
+            dims = [(0, 1), (1, 1), (1, 0)]
+        case "matmul_int" | "matmul_quant":
+            if len(operands) < 2 or operands[1] is None:
+                return None
+            dims = [(0, rank - 1), (1, operands[1].type.rank - 2)]
         case "attention":
             dims = [(1, 2), (2, 2)]
         case "rms_norm" | "layer_norm":
             dims = [(0, rank - 1)]
-        case "embedding":
+        case "embedding" | "embedding_quant":
             dims = [(0, 0)]
         case "softmax" | "gather" | "gather_elements" | "cumsum" | "topk" | "scatter_elements":
             dims = [(0, _whole(op.attrs.get("axis")) % max(1, rank))]
@@ -48,7 +54,21 @@ def owed_axes(op: Op, operands: Sequence[Tiled | None]) -> frozenset[AxisName] |
 
 def together(op: Op) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Two (operand, dimension from the end) that are multiplied element by element, so must be cut alike."""
-    return {"matmul": ((0, 1), (1, 2)), "attention": ((1, 2), (2, 2))}.get(op.kind)
+    products = dict.fromkeys(("matmul", "matmul_int", "matmul_quant", "moe_experts"), ((0, 1), (1, 2)))
+    return {**products, "attention": ((1, 2), (2, 2))}.get(op.kind)
+
+
+def scaled(op: Op) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
+    """For ops on quantised numbers: the operand that is quantised, its scales and zero points, and how many elements of
+    each dimension share one (0: all)."""
+    blocks = op.attrs.get("blocks")
+    places = {"matmul_quant": (1, (2, 3)), "embedding_quant": (0, (2, 3))} | dict.fromkeys(
+        ("quantize", "dequantize"), (0, (1, 2))
+    )
+    if op.kind not in places or not isinstance(blocks, tuple):
+        return None
+    quantised, scales = places[op.kind]
+    return quantised, scales, tuple(map(_whole, blocks))
 
 
 def _whole(value: object) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..ir.program import WeightTiles
-from .ownership import indices, slots
+from .ownership import indices, slots, tile_elements
 from .violation import Violation
 
 RULE = 1
@@ -33,7 +34,18 @@ def check_alike(where: str, weight: WeightTiles, other: str, like: WeightTiles) 
 def _whole(weight: WeightTiles) -> NDArray[np.generic]:
     """The weight put together from its tiles."""
     assert weight.tiles is not None
-    return weight.tiles[tuple(_index(weight, None))]
+    return _slots(weight)[tuple(_index(weight, None))]
+
+
+def _slots(weight: WeightTiles) -> NDArray[np.generic]:
+    """The tiles with a byte or more for every slot: where elements share bytes, their bits, the first the lowest."""
+    assert weight.tiles is not None
+    dtype, lead = weight.tiled.dtype, weight.tiles.shape[: len(weight.mesh.axes)]
+    if not dtype.is_packed:
+        return weight.tiles
+    tile = tile_elements(weight.tiled, weight.mesh)
+    bits = np.unpackbits(weight.tiles.view(np.uint8), axis=-1, bitorder="little")[..., : math.prod(tile) * dtype.bits]
+    return np.packbits(bits.reshape(*lead, *tile, dtype.bits), axis=-1, bitorder="little")[..., 0]
 
 
 def _index(weight: WeightTiles, element: tuple[int, ...] | None) -> list[NDArray[np.int64]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ..ir.block import AllGather, AllReduce, Block, Compute, Instance, LocalName, Narrow, Phase, step_ins, step_outs
-from ..ir.layout import AxisName
+from ..ir.layout import AxisName, Tiled
 from ..ir.program import PlacedProgram, WeightTiles
 from .machine import Machine
-from .ownership import covers, cut_alike, tile_elements
-from .reductions import owed_axes, together
+from .ownership import covers, cut_alike, scaled_alike, tile_elements, tile_sram
+from .reductions import owed_axes, scaled, together
 from .replicas import check_alike
 from .violation import Violation
 
@@ -85,6 +87,7 @@ def _compute(block: Block, step: Compute, where: str) -> Iterator[Violation]:
         a, b = (tiles[k] if k < len(tiles) else None for k in (left, right))
         if a is not None and b is not None and not cut_alike(a, i, b, j, block.mesh):
             yield Violation(RULE, where, f"multiplies along dimensions that are cut differently: {a} and {b}")
+    yield from _scales(block, step, tiles, where)
     owed = None if owed is None else frozenset(axis for axis in owed if block.mesh.extent[axis] > 1)
     for value in step.outs:
         partial = frozenset(axis for axis, _ in block.values[value].layout.partial if block.mesh.extent[axis] > 1)
@@ -94,6 +97,18 @@ def _compute(block: Block, step: Compute, where: str) -> Iterator[Violation]:
             yield Violation(RULE, where, f"{value} owes {_names(partial)}; its operands are cut over {_names(owed)}")
     if step.phase is Phase.WHOLE and owed:
         yield Violation(RULE, where, f"reduces over {_names(owed)} but runs in one phase, without a collective")
+
+
+def _scales(block: Block, step: Compute, tiles: list[Tiled | None], where: str) -> Iterator[Violation]:
+    """Where a PE holds quantised numbers, it holds their scales and zero points."""
+    if (found := scaled(step.op)) is None:
+        return
+    quantised, places, blocks = found
+    numbers = tiles[quantised] if quantised < len(tiles) else None
+    for place in places:
+        scale = tiles[place] if place < len(tiles) else None
+        if numbers is not None and scale is not None and not scaled_alike(numbers, scale, blocks, block.mesh):
+            yield Violation(RULE, where, f"reads {numbers} with scales or zero points that lie elsewhere: {scale}")
 
 
 def _all_reduce(block: Block, step: AllReduce, where: str) -> Iterator[Violation]:
@@ -155,17 +170,20 @@ def _bindings(program: PlacedProgram, instance: Instance) -> Iterator[Violation]
 
 
 def _tiles(where: str, weight: WeightTiles) -> Iterator[Violation]:
-    """The array has an index for every tile and a slot for every element, so each element is there once a replica."""
+    """The array has an index for every tile and a slot for every element, so each element is there once a replica. Of
+    elements that share a byte, the slots of a tile are packed."""
     assert weight.tiles is not None
     cut = weight.tiled.layout.cut_axes
     lead = tuple(axis.extent if axis.name in cut else 1 for axis in weight.mesh.axes)
-    expected = (*lead, *tile_elements(weight.tiled, weight.mesh))
+    packed = weight.tiled.dtype.is_packed
+    tile = (tile_sram(weight.tiled, weight.mesh),) if packed else tile_elements(weight.tiled, weight.mesh)
+    expected, stored = (*lead, *tile), np.dtype(np.uint8) if packed else weight.tiled.dtype.numpy
     if weight.tiled.layout.partial:
         yield Violation(RULE, where, f"a weight cannot owe a reduction: {weight.tiled}")
     if weight.tiles.shape != expected:
         shape = "x".join(map(str, weight.tiles.shape))
         yield Violation(RULE, where, f"tiles are {shape}, {weight.tiled} needs {'x'.join(map(str, expected))}")
-    if weight.tiles.dtype != weight.tiled.dtype.numpy:
+    if weight.tiles.dtype != stored:
         yield Violation(RULE, where, f"tiles hold {weight.tiles.dtype}, {weight.tiled} needs {weight.tiled.dtype}")
 
 

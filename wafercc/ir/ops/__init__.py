@@ -50,6 +50,9 @@ Negative axes never appear in attributes: importers normalise them. ``*`` marks 
     scatter_nd  x indices updates  reduction                         ONNX ScatterND
     --- linear.py
     matmul      a b                                                  numpy matmul broadcasting of batch dims; ranks >= 2
+    --- experts.py (works by choice: a PE only for rows that choose an expert it holds)
+    moe_experts x w ids            distinct                          x[m] @ w[ids[m]], x [m,k], w [e,k,n]; each
+                                                                     ``distinct`` rows in turn choose different experts
     --- reduce.py
     reduce_sum reduce_mean reduce_max reduce_min
                 x                  axes, keep: bool
@@ -61,11 +64,27 @@ Negative axes never appear in attributes: importers normalise them. ``*`` marks 
     --- attention.py
     rope        x cos sin          interleaved: bool, rotary: int    x [..., d]; cos/sin broadcast against
                                                                      x[..., :rotary/2]
-    attention   q k v mask*        scale, softcap                    q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,dv];
+    attention   q k v mask* sink*  scale, softcap                    q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,dv];
                                                                      h = hk * group, query head i reads kv head
                                                                      i // group; mask bool (true = see) or additive
                                                                      float, broadcast against [b,h,s,t]; a row that
-                                                                     sees nothing gives 0; softcap 0 is none
+                                                                     sees nothing gives 0; softcap 0 is none; sink
+                                                                     [h] is one more score of each row, of no value
+    --- quant.py (blocks: elements a scale, for each dimension; 0 is all of them; scales and zero points have as many
+        dimensions, each 1 or one for every block; see the file)
+    quantize    x scale zero*      to: dtype, blocks                 x / scale, rounded half to even, plus zero,
+                                                                     saturated
+    dequantize  x scale zero*      blocks                            (x - zero) * scale
+    round_blocks
+                x                  block                             every block of the last dimension as 8-bit
+                                                                     multiples of its largest magnitude / 127
+    --- quant_linear.py (weights stay quantised in SRAM)
+    matmul_int  a b zero_a* zero_b*                                  (a - zero_a) @ (b - zero_b) of 8-bit integers, i32
+    matmul_quant
+                a b scale zero*    blocks                            a @ dequantize(b)
+    embedding_quant
+                table ids scale zero*
+                                   blocks                            rows of dequantize(table)
 
 Types are strict: operands of a binary op share one dtype (importers insert casts); ``where`` likewise.
 """
@@ -73,7 +92,21 @@ Types are strict: operands of a binary op share one dtype (importers insert cast
 from __future__ import annotations
 
 from ..optable import OpSpec
-from . import attention, elementwise, linear, lookup, norm, reduce, scatter, select, shape, sources
+from . import (
+    attention,
+    elementwise,
+    experts,
+    linear,
+    lookup,
+    norm,
+    quant,
+    quant_linear,
+    reduce,
+    scatter,
+    select,
+    shape,
+    sources,
+)
 
 ALL: tuple[OpSpec, ...] = (
     *elementwise.SPECS,
@@ -83,7 +116,10 @@ ALL: tuple[OpSpec, ...] = (
     *select.SPECS,
     *scatter.SPECS,
     *linear.SPECS,
+    *experts.SPECS,
     *reduce.SPECS,
     *norm.SPECS,
     *attention.SPECS,
+    *quant.SPECS,
+    *quant_linear.SPECS,
 )

@@ -88,7 +88,7 @@ def _rope_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> Loops:
 
 
 def _infer_attention(op: Op, types: InTypes) -> tuple[TensorType, ...]:
-    q, k, v = operands(op, types, 3, 4)
+    q, k, v = operands(op, types, 3, 5)
     for name, given in (("q", q), ("k", k), ("v", v)):
         demand_rank(op, name, given, 4)
         demand(op, name, given, FLOATS)
@@ -107,6 +107,11 @@ def _infer_attention(op: Op, types: InTypes) -> tuple[TensorType, ...]:
         scores = (batch, heads, rows, k.shape[2])
         if mask.rank > 4 or broadcast(op, (scores, mask.shape)) != scores:
             raise bad(op, f"has a mask {mask}, which does not broadcast against {shape_text(scores)}")
+    sink = optional(types, 4)
+    if sink is not None:
+        demand(op, "sink", sink, FLOATS)
+        if sink.shape != (heads,):
+            raise bad(op, f"has a sink {sink}, which needs one number for each of {heads} query heads")
     return (TensorType(q.dtype, (batch, heads, rows, v.shape[3])),)
 
 
@@ -120,8 +125,20 @@ def _attention(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Arr
         total = np.sum(grown, axis=-1, keepdims=True)
         weighted = np.matmul(_by_kv_head(grown, k.shape[1]), v[:, :, None])
         weighted = weighted.reshape(*q.shape[:3], v.shape[3])
+        sink = optional(arrays, 4)
+        if sink is not None:
+            weighted, total = _sunk(wide(sink).astype(q.dtype), top, total, weighted)
         y = weighted / np.where(total == 0, 1, total)
     return (y.astype(given.dtype, copy=False),)
+
+
+def _sunk(sink: Numbers, top: Numbers, total: Numbers, weighted: Numbers) -> tuple[Numbers, Numbers]:
+    """Weighted values and sum of a softmax whose sum has one more score, the sink of its head, without a value."""
+    level = sink[:, None, None]
+    higher = np.maximum(top, level)
+    higher = np.where(np.isneginf(higher), 0, higher)
+    shrink = np.exp(top - higher)
+    return weighted * shrink, total * shrink + np.exp(level - higher)
 
 
 def _by_kv_head(x: Numbers, kv_heads: int) -> Numbers:
@@ -146,15 +163,16 @@ def _scores(op: Op, q: Numbers, k: Numbers, mask: Array | None) -> Numbers:
 
 
 def _attention_work(op: Op, ins: Sequence[Extents | None], outs: Sequence[Extents]) -> Work:
-    """MACs of both products; per score scale, mask, softmax; per result row a reciprocal and a scale."""
+    """MACs of both products; per score scale, mask, softmax; per result row a reciprocal, a scale, and the sink."""
     q, k, v = present(ins[:3])
     scores = product(q[:3]) * k[2]
     passes = 4 + (1 if optional(ins, 3) is not None else 0)
     capped = number_attr(op, "softcap", 0.0) != 0
+    sunk = int(optional(ins, 4) is not None)
     return Work(
         macs=scores * q[3] + scores * v[3],
-        simple=scores * (passes + 2 * capped) + product(outs[0]),
-        special=scores * (1 + capped) + product(q[:3]),
+        simple=scores * (passes + 2 * capped) + product(outs[0]) * (1 + sunk) + product(q[:3]) * (3 * sunk),
+        special=scores * (1 + capped) + product(q[:3]) * (1 + 2 * sunk),
     )
 
 
@@ -177,6 +195,8 @@ def _attention_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> Loop
     if len(types) > 3:
         mask = types[3]
         ins.append(None if mask is None else _mask_access(mask, (batch, kv_heads, rows, k.shape[2]), group))
+    if len(types) > 4:
+        ins.append(None if types[4] is None else (Index("h", group),))
     row = (batch, heads, rows, 1)
     partials = tuple(Partial(DType.F32, shape, query) for shape in (row, row, (*row[:3], v.shape[3])))
     return Loops(loops, tuple(ins), (query,), partials)

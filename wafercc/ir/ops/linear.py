@@ -1,4 +1,5 @@
-"""Matrix multiplication, with numpy's broadcasting of batch dimensions. 16-bit floats accumulate in f32."""
+"""Matrix multiplication, with numpy's broadcasting of batch dimensions. 16-bit floats accumulate in f32,
+also across PEs."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph import Op, TensorType
-from ..loops import Combine, Index, Loop, Loops
+from ..loops import Access, Combine, Index, Loop, Loops, Partial
 from ..optable import Array, Extents, InTypes, OpSpec, Work, product
-from .rules import NUMERIC, aligned, bad, broadcast, demand, operands, plain, present, same_dtype, wide
+from .rules import NUMERIC, aligned, bad, broadcast, demand, operands, plain, present, same_dtype, wide, wide_dtype
 
 
 def _infer_matmul(op: Op, types: InTypes) -> tuple[TensorType, ...]:
@@ -41,7 +42,14 @@ def _matmul_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> Loops:
     loops += [Loop("m", a.shape[-2]), Loop("n", b.shape[-1]), Loop("k", a.shape[-1], Combine.SUM)]
     left = (*aligned(a.shape[:-2], names, batch), Index("m"), Index("k"))
     right = (*aligned(b.shape[:-2], names, batch), Index("k"), Index("n"))
-    return Loops(tuple(loops), (left, right), (plain([*names, "m", "n"]),))
+    out = plain([*names, "m", "n"])
+    return Loops(tuple(loops), (left, right), (out,), wide_sums(outs[0], out))
+
+
+def wide_sums(out: TensorType, access: Access) -> tuple[Partial, ...]:
+    """What a product leaves to be added up: itself, but 16-bit floats are added in f32 and rounded once."""
+    wider = wide_dtype(out.dtype)
+    return () if wider is out.dtype else (Partial(wider, out.shape, access),)
 
 
 SPECS: tuple[OpSpec, ...] = (OpSpec("matmul", _infer_matmul, _matmul, _matmul_work, _matmul_loops),)

@@ -31,6 +31,15 @@ def counted(op: Op, indices: Array, extent: int) -> NDArray[np.int64]:
     return np.where(wide < 0, wide + extent, wide).astype(np.int64)
 
 
+def taken(op: Op, x: Array, indices: Array, axis: int) -> Array:
+    """The elements along an axis that indices name.
+
+    Raises:
+        RunError: an index lies outside.
+    """
+    return np.take(x, counted(op, indices, x.shape[axis]), axis=axis)
+
+
 # --- embedding
 
 
@@ -43,7 +52,7 @@ def _infer_embedding(op: Op, types: InTypes) -> tuple[TensorType, ...]:
 
 def _embedding(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Array, ...]:
     table, ids = present(arrays)
-    return (np.take(table, counted(op, ids, table.shape[0]), axis=0),)
+    return (taken(op, table, ids, 0),)
 
 
 def _embedding_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> Loops:
@@ -68,7 +77,7 @@ def _infer_gather(op: Op, types: InTypes) -> tuple[TensorType, ...]:
 def _gather(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Array, ...]:
     x, indices = present(arrays)
     axis = int_attr(op, "axis")
-    return (np.take(x, counted(op, indices, x.shape[axis]), axis=axis),)
+    return (taken(op, x, indices, axis),)
 
 
 def _gather_loops(op: Op, types: InTypes, outs: Sequence[TensorType]) -> Loops:
