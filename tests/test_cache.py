@@ -56,6 +56,8 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "meshes": (MESHES, {"layout"}),
     "strategies": ({"strategies": {"*lm_head*": "rows=k columns=n"}}, {"layout"}),
     "layouts": ({**MESHES, "layouts": {"b2:/model/layers.0/mlp/Mul_72": "(-,-,-)"}}, {"layout"}),
+    "weightless": ({"weightless": True}, set()),
+    "whole_elements": ({"whole_elements": 16}, {"layout"}),
     "disabled_passes": ({"disabled_passes": ("fuse_swiglu",)}, {"layout", "route"}),
 }
 UNCHANGEABLE = {"entries", "objective", "dtype"}  # only their defaults are possible yet
