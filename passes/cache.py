@@ -5,7 +5,8 @@ libraries, the stage, the options it declares, the products it reads (`digest`).
 that nobody asks for any more are removed, least recently used first, when the folder outgrows its bound. An entry
 starts with the sha256 of the rest: one that was cut short or altered counts as absent and is written again. Entries
 are written whole under another name and then renamed, so any number of compilers may share a folder. What cannot be
-written is not kept, which costs time and nothing else.
+written is not kept, which costs time and nothing else. Entries have an ending of their own, and nothing else is ever
+removed: the folder may be one that holds other things.
 
 A text in a file of one's own, not a database of pickled objects as `diskcache` has: whatever a stage can print it can
 read back, people can look at it, and reading it can execute nothing.
@@ -36,6 +37,7 @@ from wafercc.version import __version__
 T = TypeVar("T")
 
 MOST_BYTES = 1 << 28  # 256 MiB: some thousands of compiles
+ENDING, UNFINISHED = ".wafercc-found", ".wafercc-part"  # of an entry, and of one that is being written
 BLOCK_BYTES = 4096  # a small file takes a block of the disk
 KEPT_SHARE = 0.9  # of the bound, once it was passed, so that not every compile removes something
 _DONE, _REFUSED = "done\n", "refused\n"
@@ -109,6 +111,8 @@ class Cache:
             for folder in os.scandir(self.folder):
                 if folder.is_dir():
                     for entry in os.scandir(folder):
+                        if not entry.name.endswith((ENDING, UNFINISHED)):
+                            continue
                         about = entry.stat()
                         size = -(-about.st_size // BLOCK_BYTES) * BLOCK_BYTES
                         found.append((about.st_mtime_ns, size, entry.path))
@@ -127,7 +131,7 @@ class Cache:
             total -= size
 
     def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / key[2:]
+        return self.folder / key[:2] / f"{key[2:]}{ENDING}"
 
     def _read(self, key: str) -> str | None:
         path = self._path(key)
@@ -144,7 +148,7 @@ class Cache:
         path, content = self._path(key), text.encode()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent)
+            handle, name = tempfile.mkstemp(dir=path.parent, suffix=UNFINISHED)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)

@@ -27,6 +27,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def read_stage_file(path: Path) -> StageFile:
         if line.strip() and not line.startswith("#"):
             head.read(line.strip(), whole.where(number))
     sections: dict[str, Excerpt] = {}
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         found = _SECTION.fullmatch(lines[start])
         name = found[1] if found else ""
         if name not in STAGE_NAMES:

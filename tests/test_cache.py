@@ -20,7 +20,7 @@ from wafercc.cli.main import main
 from wafercc.errors import CannotRoute
 from wafercc.ir.lines import Excerpt
 from wafercc.passes import journal, pipeline
-from wafercc.passes.cache import BLOCK_BYTES, Cache, digest
+from wafercc.passes.cache import BLOCK_BYTES, ENDING, UNFINISHED, Cache, digest
 from wafercc.passes.journal import Course
 from wafercc.passes.machine import find_machine
 from wafercc.passes.options import Options
@@ -56,6 +56,8 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "meshes": (MESHES, {"layout"}),
     "strategies": ({"strategies": {"*lm_head*": "rows=k columns=n"}}, {"layout"}),
     "layouts": ({**MESHES, "layouts": {"b2:/model/layers.0/mlp/Mul_72": "(-,-,-)"}}, {"layout"}),
+    "weightless": ({"weightless": True}, set()),
+    "whole_elements": ({"whole_elements": 16}, {"layout"}),
     "disabled_passes": ({"disabled_passes": ("fuse_swiglu",)}, {"layout", "route"}),
 }
 UNCHANGEABLE = {"entries", "objective", "dtype"}  # no others are possible with these inputs
@@ -211,11 +213,26 @@ def test_the_folder_stays_within_its_bound_and_forgets_the_oldest_first(tmp_path
 
     for i in range(12):
         assert not kept(f"a{i:02}")
-        os.utime(tmp_path / f"a{i:02}"[:2] / f"a{i:02}"[2:], (i, i))
+        os.utime(tmp_path / f"a{i:02}"[:2] / f"{i % 10}{ENDING}", (i, i))
     assert kept("a00")  # it is now the last used
     cache.trim()
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert len(left) == 9 and kept("a00") and kept("a11") and not kept("a01")
+
+
+def test_what_others_keep_in_the_folder_is_never_removed(tmp_path: Path) -> None:
+    """Whoever names a folder that is in use, such as their home, loses nothing there."""
+    letter, draft = tmp_path / "letters" / "0123", tmp_path / "a0" / f"tmp{UNFINISHED}"
+    for path in (letter, draft):
+        path.parent.mkdir()
+        path.write_bytes(bytes(3 * BLOCK_BYTES))
+        os.utime(path, (1, 1))
+    cache = Cache(tmp_path, most_bytes=2 * BLOCK_BYTES)
+    for key in ("a00", "b00", "c00"):
+        cache.recall(key, lambda: 0, str, lambda text: 0)
+    cache.trim()
+    assert letter.exists() and not draft.exists()  # what a killed compile left half-written goes
+    assert len(list(tmp_path.rglob(f"*{ENDING}"))) == 1
 
 
 def test_what_cannot_be_written_is_not_kept_and_nothing_else(tmp_path: Path) -> None:
@@ -242,7 +259,7 @@ def test_compilers_may_share_a_folder_at_the_same_time(home: Path, tmp_path: Pat
     assert (tmp_path / "0.wafer").read_bytes() == (tmp_path / "1.wafer").read_bytes()
     _, reused = compiled(home / "tiny.onnx", tmp_path / "shared", **BASE)
     assert reused == {"place", "layout", "route"}
-    assert not [path for path in (tmp_path / "shared").rglob("tmp*") if path.is_file()]
+    assert not [path for path in (tmp_path / "shared").rglob(f"*{UNFINISHED}")]
 
 
 def test_only_the_command_remembers_unasked_and_it_can_be_told_not_to(

@@ -169,6 +169,8 @@ UNSEEN = {
     "router table: PE (0, 0) with a net without a name": HARMLESS,
     "defect map: its view is logical, the target's is physical": "the export has one map of what is alive",
     "defect map: dead core (8, 0) outside 8x3": "the export has one map of what is alive",
+    "defect map: dead core (7, 2) on wafer 1; there are 1": "the export has one map of what is alive",
+    "defect map: dead link (7, 2) has direction 0; those of a map are 2": "the export has one map of what is alive",
 }
 
 

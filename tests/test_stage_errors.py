@@ -28,6 +28,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "section twice": ("place", "[place]", "[partition]"),
     "section missing": ("embed", "[place]", "# [place]"),
     "section too late": ("place", "stage place", "stage partition"),
+    "no section": ("place", "[", "# ["),
     "no model": ("place", "model ", "# model "),
     "unknown option": ("place", "option --region 8x8", "option --area 8x8"),
     "malformed constraint": ("place", "option --region 8x8", 'constraint mesh {"b0": {"rows": 8}}'),

@@ -199,6 +199,7 @@ REGIONS = [
     (lambda: dead(dead_cores=[[0, 2, 1]]), "region a: PE (2, 1) dead, yet holding tiles"),
     (lambda: dead(dead_links=[[0, 1, 0, 2]]), "region a: PE (1, 0) cut off from the next PE of the row"),
     (lambda: dead(dead_links=[[0, 6, 0, 4]]), "region b: PE (6, 0) cut off from the next PE of the column"),
+    (lambda: dead(dead_links=[[0, 6, 1, 1]]), "region b: PE (6, 0) cut off from the next PE of the column"),
     (lambda: dead(dead_routers=[[0, 5, 1]]), "region b: PE (5, 1) dead, yet holding tiles"),
 ]
 SRAM = [
@@ -236,6 +237,7 @@ STREAMS = [
     (lambda: in_lane(1, 0, path=path((3, 0), (5, 0))), "stream sh (h) lane 0: its path jumps after PE (3, 0)"),
     (lambda: dead(dead_routers=[[0, 4, 0]]), "stream sh (h) lane 0: passes dead router at PE (4, 0)"),
     (lambda: dead(dead_links=[[0, 3, 1, 2]]), "stream sh (h) lane 1: crosses a dead link east of PE (3, 1)"),
+    (lambda: dead(dead_links=[[0, 4, 1, 8]]), "stream sh (h) lane 1: crosses a dead link east of PE (3, 1)"),
     (lambda: in_lane(0, 0, path=path((0, 0), (0, -1), (1, 0))), "PE (0, -1) outside the 8x3 grid"),
 ]
 ROUTERS = [
@@ -271,6 +273,8 @@ EMBEDDED = [
     (lambda: in_target(width=9), "defect map: its width is 8, the target's is 9"),
     (lambda: in_target(view="physical"), "defect map: its view is logical, the target's is physical"),
     (lambda: dead(dead_cores=[[0, 8, 0]]), "defect map: dead core (8, 0) outside 8x3"),
+    (lambda: dead(dead_cores=[[1, 7, 2]]), "defect map: dead core (7, 2) on wafer 1; there are 1"),
+    (lambda: dead(dead_links=[[0, 7, 2, 0]]), "defect map: dead link (7, 2) has direction 0; those of a map are 2"),
     (lambda: in_target(pe={}), "target and defect map: cannot be read: KeyError('sram_bytes')"),
 ]
 RULES = ((1, NAMES), (1, VALUES), (2, REGIONS), (3, SRAM), (4, STREAMS), (4, ROUTERS), (6, ORDER), (7, EMBEDDED))

@@ -26,10 +26,11 @@ def alive(target: Mapping[str, Any], defects: Mapping[str, Any]) -> NDArray[np.u
     grid[:, :, -1] &= ~EAST & _ALL
     for wafer, x, y in _inside(defects["dead_cores"], shape):
         grid[wafer, y, x] &= ~RAMP & _ALL
-    broken = [(wafer, x, y, side) for wafer, x, y, side in _inside(defects["dead_links"], shape)]
+    sides = (NORTH, EAST, SOUTH, WEST)
+    broken = [(wafer, x, y, side) for wafer, x, y, side in _inside(defects["dead_links"], shape) if side in sides]
     for wafer, x, y in _inside(defects["dead_routers"], shape):
         grid[wafer, y, x] = 0
-        broken += [(wafer, x, y, side) for side in (NORTH, EAST, SOUTH, WEST)]
+        broken += [(wafer, x, y, side) for side in sides]
     for wafer, x, y, side in broken:
         grid[wafer, y, x] &= ~side & _ALL
         dx, dy, back = {NORTH: (0, -1, SOUTH), EAST: (1, 0, WEST), SOUTH: (0, 1, NORTH), WEST: (-1, 0, EAST)}[side]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ..ir.dims import Affine
-from ..ir.program import PlacedProgram
+from ..ir.program import EAST, SOUTH, PlacedProgram
 from .machine import Machine
 from .violation import Violation
 
@@ -35,6 +37,12 @@ def check_embedded(program: PlacedProgram, machine: Machine) -> Iterator[Violati
         if outside.any():
             x, y = rows[outside][0, 1:3].tolist()
             yield Violation(RULE, "defect map", f"dead {kind} ({x}, {y}) outside {machine.width}x{machine.height}")
+        wafers = max(machine.wafers, int(defects.get("wafers", 0)))
+        for wafer, x, y in rows[(rows[:, 0] < 0) | (rows[:, 0] >= wafers)][:1, :3].tolist():
+            yield Violation(RULE, "defect map", f"dead {kind} ({x}, {y}) on wafer {wafer}; there are {wafers}")
+    for _, x, y, side in machine.dead_links[~np.isin(machine.dead_links[:, 3], (EAST, SOUTH))][:1].tolist():
+        problem = f"dead link ({x}, {y}) has direction {side}; those of a map are {EAST} (east) and {SOUTH} (south)"
+        yield Violation(RULE, "defect map", problem)
     if machine.usable_bytes <= 0:
         yield Violation(RULE, "target", f"leaves {machine.usable_bytes} bytes of SRAM per PE")
     for block in program.blocks.values():

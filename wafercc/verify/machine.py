@@ -84,8 +84,10 @@ class Machine:
         east, south = np.zeros(self._shape, bool), np.zeros(self._shape, bool)
         east[:, :, :-1] = live[:, :, :-1] & live[:, :, 1:]
         south[:, :-1] = live[:, :-1] & live[:, 1:]
-        for grid, side in ((east, EAST), (south, SOUTH)):
-            wafer, x, y = self._inside(self.dead_links[self.dead_links[:, 3] == side])
+        for grid, side, back in ((east, EAST, WEST), (south, SOUTH, NORTH)):
+            there = self.dead_links[self.dead_links[:, 3] == back]
+            there[:, 1:3] += STEP[back]  # the same link, named by the router at its other end
+            wafer, x, y = self._inside(np.concatenate([self.dead_links[self.dead_links[:, 3] == side], there]))
             grid[wafer, y, x] = False
         west, north = np.zeros(self._shape, bool), np.zeros(self._shape, bool)
         west[:, :, 1:], north[:, 1:] = east[:, :, :-1], south[:, :-1]
