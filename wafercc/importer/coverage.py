@@ -9,7 +9,7 @@ from ..errors import ImportFailed
 from .nodes import Node
 from .registry import LOWERINGS
 
-STRUCTURAL = {("", "If")}
+STRUCTURAL = {("", "If"), ("", "Loop"), ("", "Scan"), ("ai.onnx.preview", "FlexAttention")}
 """Op types that the driver resolves itself."""
 
 
