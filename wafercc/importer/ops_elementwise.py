@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -92,12 +93,26 @@ def where(node: Node, cx: Context) -> Value:
 @lowers("Cast")
 def cast(node: Node, cx: Context) -> Value:
     to = dtype_of(ir.DataType(node.int_attr("to", 1)), node.where)
-    return convert(cx, cx.input(node, 0), to)
+    return _saturated(node, cx, cx.input(node, 0), to)
 
 
 @lowers("CastLike")
 def cast_like(node: Node, cx: Context) -> Value:
-    return convert(cx, cx.input(node, 0), cx.input(node, 1).dtype)
+    return _saturated(node, cx, cx.input(node, 0), cx.input(node, 1).dtype)
+
+
+STORAGE = frozenset({DType.F8E4M3FN, DType.F8E4M3FNUZ, DType.F8E5M2, DType.F8E5M2FNUZ, DType.F8E8M0})
+
+
+def _saturated(node: Node, cx: Context, x: Value, to: DType) -> Value:
+    """x in another element type; what is too large for one of 8 bits becomes its largest, unless saturate is 0."""
+    if to not in STORAGE or not x.dtype.is_float or not node.int_attr("saturate", 1):
+        return convert(cx, x, to)
+    bounds = ml_dtypes.finfo(to.numpy)
+    x = convert(cx, x, DType.F32) if x.dtype is not DType.F64 else x
+    x = cx.emit("min", [x, like(cx, float(bounds.max), x)])
+    least = float(bounds.smallest_normal) if to is DType.F8E8M0 else float(bounds.min)
+    return convert(cx, cx.emit("max", [x, like(cx, least, x)]), to)
 
 
 @lowers("Identity", "Dropout")

@@ -28,7 +28,8 @@ def recurrent(node: Node, cx: Context) -> Sequence[Value | None]:
         raise node.fail("has sequences of different lengths, which is not supported")
     x = transposed(cx, x, (1, 0, 2)) if first else x
     directions = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-    runs = [_Direction(node, cx, x, i, back) for i, back in enumerate(directions[node.str_attr("direction", "forward")])]
+    chosen = directions[node.str_attr("direction", "forward")]
+    runs = [_Direction(node, cx, x, i, back) for i, back in enumerate(chosen)]
     made = [run.run() for run in runs]
     rows = cx.emit("concat", [ys for ys, _ in made], {"axis": 1})
     lasts = [

@@ -15,7 +15,7 @@ Negative axes never appear in attributes: importers normalise them. ``*`` marks 
                                                                      truncates; mod as ONNX Mod: integers take the
                                                                      divisor's sign, floats the dividend's
     bit_and bit_or bit_xor shift_left shift_right
-                a b                                                  of integers; shifts of unsigned ones or signed alike
+                a b                                                  of integers
     where       condition a b
     swiglu      gate up                                              silu(gate) * up
     --- sources.py

@@ -124,9 +124,11 @@ def _pow(a: Numbers, b: Numbers) -> Array:
 
 
 def _shifted(shift: Callable[[Array, Array], Array], x: Array, n: Array) -> Array:
-    """x shifted by n bits; all bits go where n is their number or more, which numpy leaves open."""
+    """x shifted by n bits, a signed one keeping its sign; numpy leaves open what shifts by all bits and more give."""
     bits = 8 * x.dtype.itemsize
     kept = shift(x, np.minimum(n, np.asarray(bits - 1, n.dtype)))
+    if shift is np.right_shift and x.dtype.kind == "i":
+        return kept
     return np.where(n < bits, kept, np.zeros((), x.dtype))
 
 
