@@ -34,7 +34,7 @@ from .assemble import Mapped, assemble
 from .base import run_rewrites
 from .constraints import with_constraints
 from .embed import Embed
-from .fit import check_forced_region, needs_wafers
+from .fit import check_forced_region, check_values, needs_wafers
 from .journal import Course, Journal, Stopped
 from .lower import make_instances, stream_demands
 from .machine import find_machine
@@ -91,6 +91,7 @@ def compile_graph(imported: Imported, journal: Journal) -> PlacedProgram:
         graph, imported.weights, all_rewrites(options.disabled_passes), seen=journal.rewritten
     )
     graph = journal.decide(REWRITE, rewritten.graph)
+    check_values(graph, machine)
     partition = journal.decide(PARTITION, graph)
     check_forced_region(options, partition, machine)
     steering = steer(options, partition, machine)

@@ -24,8 +24,11 @@ from .tiles import held_elements, valid_counts
 Ints = NDArray[np.int64]
 
 
-def durations(step: Compute, block: Block, machine: Machine, n_past: int) -> Ints:
-    """Cycles that a compute step takes on each PE, ``[rows, columns]``; 0 where it does not run."""
+def durations(step: Compute, block: Block, machine: Machine, n_past: int, woken: Ints | None = None) -> Ints:
+    """Cycles that a compute step takes on each PE, ``[rows, columns]``; 0 where it does not run.
+
+    ``woken``: for how many rows each PE works, over the mesh axes, where the step's guard has decided that.
+    """
     spec = spec_of(step.op)
     shape = (block.mesh.rows, block.mesh.columns)
     if spec.layout_only:
@@ -38,7 +41,10 @@ def durations(step: Compute, block: Block, machine: Machine, n_past: int) -> Int
         work = Work(simple=product(out_counts[0]))
     else:
         in_counts: list[Extents | None] = [None if t is None else valid_counts(t, block.mesh, n_past) for t in ins]
-        work = spec.work(step.op, in_counts, out_counts)
+        if woken is not None and spec.chosen is not None:
+            work = spec.chosen.work(step.op, woken, in_counts, out_counts)
+        else:
+            work = spec.work(step.op, in_counts, out_counts)
     dtype = next((t.dtype for t in ins if t is not None), outs[0].dtype)
     busy = machine.macs(work.macs, dtype) + machine.simple(work.simple, dtype) + machine.special(work.special)
     return np.broadcast_to(np.where(busy > 0, busy + machine.task, 0), block.mesh.shape).reshape(shape)

@@ -305,7 +305,8 @@ class Run:
             if index < len(block.steps):
                 dying.setdefault(index, []).append(name)
         for index, step in enumerate(block.steps):
-            timed = self.steps.time(step, held.instance, block, region.geometry, held.ready, region.free)
+            data = held.data if self.values else None
+            timed = self.steps.time(step, held.instance, block, region.geometry, held.ready, region.free, data)
             held.ready.update(timed.ready)
             region.free = timed.free
             region.busy += timed.busy

@@ -32,7 +32,8 @@ class OpCycles:
     waiting.
 
     A collective belongs to the op whose result it combines. ``wait_cycles``: the longest that a PE stood idle between
-    its previous step and this one. ``start_cycle``: the first PE's, ``end_cycle``: the last PE's.
+    its previous step and this one. ``start_cycle``: the first PE's, ``end_cycle``: the last PE's. ``pes``: how many PEs
+    a compute step has work for; of one that works by choice, those that a choice wakes.
     """
 
     instance: str
@@ -44,6 +45,7 @@ class OpCycles:
     wait_cycles: int = 0
     start_cycle: int = 0
     end_cycle: int = 0
+    pes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

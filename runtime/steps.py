@@ -27,6 +27,7 @@ from .collectives import all_reduce
 from .fabric import Collectives, Message
 from .geometry import Geometry, Lines
 from .kernels import Call, Operand, execute
+from .kernels.guard import rows_woken
 from .machine import Machine
 from .report import Gather, OpCycles
 from .tape import Label, Part, Tape, Times
@@ -66,12 +67,16 @@ class Steps:
         geometry: Geometry,
         ready: Mapping[LocalName, Times],
         free: Times,
+        data: Mapping[LocalName, Array] | None,
     ) -> Timed:
-        """When the step runs on each PE, given when its operands are ready and its PEs free."""
+        """When the step runs on each PE, given when its operands are ready and its PEs free.
+
+        ``data``: the tiles, where values are executed; without them a guarded step takes as long as it may.
+        """
         operands = [ready[name] for name in step_ins(step)]
         match step:
             case Compute():
-                return self._compute(step, instance, block, geometry, operands, free)
+                return self._compute(step, instance, block, geometry, operands, free, data)
             case Narrow():
                 begin, end = int(operands[0].cycle.min()), int(operands[0].cycle.max())
                 name = self._op_of(block, step)
@@ -88,11 +93,9 @@ class Steps:
         geometry: Geometry,
         operands: list[Times],
         free: Times,
+        data: Mapping[LocalName, Array] | None,
     ) -> Timed:
-        key = (block.name, step.id)
-        if key not in self._durations:
-            self._durations[key] = durations(step, block, self.machine, self.n_past)
-        cycles = delayed(self._durations[key], geometry.region.id, step.id, self.delays)
+        cycles = delayed(self._local_cycles(step, block, data), geometry.region.id, step.id, self.delays)
         start = self.tape.late(free, *operands)
         label = Label("compute", step.op.id, geometry.region.id, step.id, Part.WORK)
         end = self.tape.after(start, cycles, label, geometry.place)
@@ -107,10 +110,21 @@ class Steps:
             int(waited.max()),
             int(start.cycle.min()),
             int(end.cycle.max()),
+            int(np.count_nonzero(cycles)),
         )
         # A PE that does not run the step stays free for the next one.
         runs = cycles > 0
         return Timed(dict.fromkeys(step.outs, end), Times.choose(runs, end, free), cycles, record)
+
+    def _local_cycles(self, step: Compute, block: Block, data: Mapping[LocalName, Array] | None) -> Ints:
+        """Cycles on each PE; of a guarded step by the choices made, if they are known."""
+        if step.guard is not None and data is not None and step.phase is not Phase.FINISH:
+            rows = rows_woken(self._call(step, block, data))
+            return durations(step, block, self.machine, self.n_past, rows)
+        key = (block.name, step.id)
+        if key not in self._durations:
+            self._durations[key] = durations(step, block, self.machine, self.n_past)
+        return self._durations[key]
 
     def _collective(
         self,
@@ -211,7 +225,7 @@ class Steps:
         skip = len(step.ins) - len(step.op.inputs) if step.phase is Phase.FINISH else 0
         partials = tuple(operand for operand in operands[:skip] if operand is not None)
         outs = tuple(block.values[name] for name in step.outs)
-        return Call(step.op, step.phase, operands[skip:], partials, outs, block.mesh, self.n_past)
+        return Call(step.op, step.phase, operands[skip:], partials, outs, block.mesh, self.n_past, step.guard)
 
     def _operand(self, tiles: Array, tiled: Tiled, mesh: Mesh) -> Operand:
         return Operand(opened(tiles, tiled, mesh, self.n_past), tiled, mesh, self.n_past)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from op_samples import SAMPLES, Sample
 from placed_programs import all_reduce, numbers
 
-from wafercc.ir.block import Phase, ReduceAlgorithm
+from wafercc.ir.block import Guard, LocalName, Phase, ReduceAlgorithm
 from wafercc.ir.dims import upper
 from wafercc.ir.dtypes import DType
 from wafercc.ir.graph import Op, OpId, TensorType, ValueName
-from wafercc.ir.layout import AxisName, Layout, Mesh, Split, Tiled
+from wafercc.ir.layout import AxisName, Layout, Mesh, Split, Tiled, held_by_part
 from wafercc.ir.loops import Access, Loop
 from wafercc.ir.optable import spec_of, table
 from wafercc.ir.tiling import tile
@@ -66,14 +66,17 @@ def run_cut(one: Sample, cuts: Cuts) -> NDArray[np.generic]:
             Operand(with_rubbish(tile(array, held, MESH, one.n_past), held, one.n_past), held, MESH, one.n_past)
         )
     results = [Tiled(t, layout(a, cuts, loops)) for t, a in zip(outs, found.outs, strict=True)]
+    guard = None
+    if (chosen := spec.chosen) is not None and (owners := operands[chosen.owners]) is not None:
+        guard = Guard(LocalName("ids"), held_by_part(owners.tiled, MESH))
     owed = {axis: loops[name].combine for name, axes in cuts.items() for axis in axes if loops[name].combine}
     if not owed:
-        (whole,) = execute(Call(one.op, Phase.WHOLE, tuple(operands), (), tuple(results), MESH, one.n_past))
+        (whole,) = execute(Call(one.op, Phase.WHOLE, tuple(operands), (), tuple(results), MESH, one.n_past, guard))
         return untile(whole, results[0], MESH, one.n_past)
     partial = results
     if found.partials:
         partial = [Tiled(TensorType(p.dtype, p.shape), layout(p.access, cuts, loops)) for p in found.partials]
-    arrays = execute(Call(one.op, Phase.LOCAL, tuple(operands), (), tuple(partial), MESH, one.n_past))
+    arrays = execute(Call(one.op, Phase.LOCAL, tuple(operands), (), tuple(partial), MESH, one.n_past, guard))
     for along in ("y", "x"):
         axes = [a.name for a in MESH.axes if a.along == along and a.name in owed]
         for axis in axes:

@@ -16,6 +16,7 @@ from wafercc.ir.block import (
     Block,
     BlockName,
     Compute,
+    Guard,
     LocalName,
     Narrow,
     Phase,
@@ -23,7 +24,7 @@ from wafercc.ir.block import (
     StepId,
 )
 from wafercc.ir.graph import Graph, Op, TensorType, ValueName
-from wafercc.ir.layout import AxisName, Layout, Tiled
+from wafercc.ir.layout import AxisName, Layout, Tiled, held_by_part
 from wafercc.ir.loops import Combine
 from wafercc.ir.optable import spec_of
 from wafercc.targets import Target
@@ -181,7 +182,7 @@ class _Writer:
             ins.append(None if value is None or need is None else self.fetch(value, need))
         if not strategy.owed:
             outs = tuple(self.define(v, layout) for v, layout in zip(op.outputs, strategy.outs, strict=True))
-            self.steps.append(Compute(self.step_id(op.id), op, Phase.WHOLE, tuple(ins), outs))
+            self.steps.append(Compute(self.step_id(op.id), op, Phase.WHOLE, tuple(ins), outs, self.guard(op, ins)))
             return
         loops = spec_of(op).loops(op, self.graph.in_types(op), self.graph.out_types(op))
         if loops.partials:
@@ -199,7 +200,8 @@ class _Writer:
             self.define(v, _partial(layout, owed, combine), kind, s)
             for v, layout, kind, s in zip(owners, layouts, kinds, suffixes, strict=True)
         ]
-        self.steps.append(Compute(self.step_id(op.id), op, Phase.LOCAL, tuple(ins), tuple(current)))
+        guard = self.guard(op, ins)
+        self.steps.append(Compute(self.step_id(op.id), op, Phase.LOCAL, tuple(ins), tuple(current), guard))
         lines = lines_of(self.solution.mesh, owed)
         for i, line in enumerate(lines):
             owed = [a for a in owed if a not in line]
@@ -213,6 +215,15 @@ class _Writer:
         if loops.partials:
             outs = tuple(self.define(v, layout) for v, layout in zip(op.outputs, strategy.outs, strict=True))
             self.steps.append(Compute(self.step_id(op.id), op, Phase.FINISH, (*current, *ins), outs))
+
+    def guard(self, op: Op, ins: list[LocalName | None]) -> Guard | None:
+        """Each choice wakes the part of the mesh that holds what is chosen."""
+        chosen = spec_of(op).chosen
+        if chosen is None:
+            return None
+        choices, owners = ins[chosen.choices], ins[chosen.owners]
+        assert choices is not None and owners is not None
+        return Guard(choices, held_by_part(self.values[owners], self.solution.mesh))
 
     def reduce(
         self, op: Op, ins: list[LocalName], outs: list[LocalName], line: tuple[AxisName, ...], combine: Combine

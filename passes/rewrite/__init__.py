@@ -15,6 +15,7 @@ from .dead_code import DeadCode
 from .fold_constants import FoldConstants
 from .fold_weights import FoldWeights
 from .fuse_attention import FuseAttention
+from .fuse_experts import FuseExperts
 from .fuse_gelu import FuseGelu
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_relu import FuseRelu
@@ -40,6 +41,7 @@ STANDARD: tuple[Rewrite, ...] = (
     TransposeReshape(),
     Simplify(),
     SplitProjection(),
+    FuseExperts(),
     FuseLayerNorm(),
     FuseRmsNorm(),
     FuseRope(),

@@ -22,9 +22,9 @@ __all__ = ["Call", "Kernel", "Operand", "execute", "kernels"]
 @cache
 def kernels() -> Mapping[str, Kernel]:
     """The kernels by op kind; kinds that are not here are elementwise."""
-    from . import attention, linear, lookup, norm, quant, reduce, select, shape, sources
+    from . import attention, experts, linear, lookup, norm, quant, reduce, select, shape, sources
 
-    families = (attention, linear, lookup, norm, quant, reduce, select, shape, sources)
+    families = (attention, experts, linear, lookup, norm, quant, reduce, select, shape, sources)
     return {kind: kernel for family in families for kind, kernel in family.KERNELS.items()}
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ...ir.block import Phase
+from ...ir.block import Guard, Phase
 from ...ir.dims import at
 from ...ir.dtypes import DType
 from ...ir.graph import Op
@@ -96,6 +96,7 @@ class Call:
     outs: tuple[Tiled, ...]
     mesh: Mesh
     n_past: int
+    guard: Guard | None = None
 
     @property
     def axes(self) -> int:

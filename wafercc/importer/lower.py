@@ -19,7 +19,11 @@ from . import (
     ops_grouped,
     ops_linear,
     ops_lookup,
+<<<<<<< HEAD
     ops_loss,
+=======
+    ops_moe,
+>>>>>>> main
     ops_multihead,
     ops_nbits,
     ops_norm,
@@ -46,7 +50,7 @@ from .resident import keep_in_place
 from .states import find_states
 from .widths import known_widths
 
-MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError)
+MALFORMED = (TypeError, ValueError, IndexError, KeyError, ArithmeticError, AttributeError)
 """What a lowering function may run into when a node's attributes and operands contradict the ONNX standard."""
 
 # Importing these files fills the registry.
@@ -57,10 +61,14 @@ FAMILIES = (
     ops_grouped,
     ops_linear,
     ops_lookup,
+<<<<<<< HEAD
     ops_signal,
     ops_recurrent,
     ops_rearrange,
     ops_loss,
+=======
+    ops_moe,
+>>>>>>> main
     ops_multihead,
     ops_nbits,
     ops_norm,
@@ -110,6 +118,7 @@ def _walk(nodes: Iterable[Node], cx: Context) -> None:
     for node in nodes:
         cx.node = node
         try:
+            made: Value | Sequence[Value | None]
             if (body := BODIES.get((node.domain, node.op_type))) is not None:
                 made = body(node, cx, _walk)
                 cx.node = node

@@ -108,7 +108,7 @@ def _saturated(node: Node, cx: Context, x: Value, to: DType) -> Value:
     """x in another element type; what is too large for one of 8 bits becomes its largest, unless saturate is 0."""
     if to not in STORAGE or not x.dtype.is_float or not node.int_attr("saturate", 1):
         return convert(cx, x, to)
-    bounds = ml_dtypes.finfo(to.numpy)
+    bounds = ml_dtypes.finfo(to.numpy)  # type: ignore[no-untyped-call]
     x = convert(cx, x, DType.F32) if x.dtype is not DType.F64 else x
     x = cx.emit("min", [x, like(cx, float(bounds.max), x)])
     least = float(bounds.smallest_normal) if to is DType.F8E8M0 else float(bounds.min)

@@ -33,6 +33,11 @@ def gather(node: Node, cx: Context) -> Value:
             return one
         if axis == 0 and (view := _flat_view(cx, x, ramp, indices)) is not None:
             return view
+    return _picked(cx, x, indices, axis)
+
+
+def _picked(cx: Context, x: Value, indices: Value, axis: int) -> Value:
+    """Elements of an axis by indices that have to be computed or are not regular."""
     indices = from_front(cx, indices, x.shape[axis])
     parts = quantized_weight(cx, x)
     if parts is not None and x.rank == 2 and axis == 0 and parts.blocks[0] <= 1:
@@ -155,6 +160,8 @@ def gather_nd(node: Node, cx: Context) -> Value:
         picks = None if ramps is None else picks_of(ramps, indices.shape[:-1])
         if picks is not None:
             return _view(cx, x, picks, indices.shape[:-1])
+    if batch == 0 and depth == 1:
+        return _picked(cx, x, reshaped(cx, indices, indices.shape[:-1]), 0)
     if indices.name in cx.ragged and isinstance(depth, int):
         last = [d - 1 for d in x.shape[batch : batch + depth]]
         indices = cx.emit("min", [indices, convert(cx, known_dims(tuple(last)), indices.dtype)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ir.dtypes import DType
+from ..ir.graph import Attr
 from .content import Value
 from .context import Context
 from .nodes import Node
@@ -48,7 +49,7 @@ def _loss(node: Node, cx: Context, shares: Value) -> Value:
     if share is not None:
         loss = cx.emit("mul", [loss, share])
     reduction = node.str_attr("reduction", "mean")
-    every = {"axes": tuple(range(loss.rank)), "keep": False}
+    every: dict[str, Attr] = {"axes": tuple(range(loss.rank)), "keep": False}
     if reduction == "none":
         return loss
     if reduction == "mean" and share is None:

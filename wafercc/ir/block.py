@@ -45,14 +45,30 @@ class ReduceAlgorithm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """Work decided at run time: the value ``choices`` names, per row, what is chosen (an expert), and a choice wakes
+    the PEs of one part of the mesh; all others pass the step by.
+
+    ``wakes``: for each part (of the axes that cut what is chosen from, in their order) the choices that wake it.
+    """
+
+    choices: LocalName
+    wakes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Compute:
-    """A local kernel on every PE that holds work: one op (or one phase of it) on that PE's tiles."""
+    """A local kernel on every PE that holds work: one op (or one phase of it) on that PE's tiles.
+
+    ``guard``: if there is one, a PE holds work only where a choice wakes it.
+    """
 
     id: StepId
     op: Op
     phase: Phase
     ins: tuple[LocalName | None, ...]
     outs: tuple[LocalName, ...]
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Literal, NewType
 import numpy as np
 from numpy.typing import NDArray
 
-from .dims import Dim, at
+from .dims import Dim, at, upper
 from .dtypes import DType
 from .graph import TensorType
 from .loops import Combine
@@ -198,15 +198,26 @@ def owned(extent: int, split: Split, parts: int) -> NDArray[np.int64]:
     return element
 
 
+def held_by_part(tiled: Tiled, mesh: Mesh) -> tuple[tuple[int, ...], ...]:
+    """Which elements of the first dimension each part of its cut holds (one part where it is not cut)."""
+    split = tiled.layout.splits[0]
+    parts = mesh.parts(split.axes) if split.axes else 1
+    table = owned(upper(tiled.type.shape[0]), split, parts)
+    return tuple(tuple(int(e) for e in held if e >= 0) for held in table)
+
+
 def same_tiles(dim: Dim, a: Split, b: Split, parts: int) -> bool:
     """Whether two splits put every element in the same slot of the same PE, for every ``n_past``."""
     if a.axes != b.axes:
         return False
     if not a.axes or a == b:
         return True
-    if not isinstance(dim, int):
+    if not isinstance(dim, int) or a.cyclic != b.cyclic:
         return False
-    return a.cyclic == b.cyclic and np.array_equal(owned(dim, a, parts), owned(dim, b, parts))
+    if tile_extent(dim, a, parts) != tile_extent(dim, b, parts):
+        return False
+    # Runs of equal length are equal; dealt out in turn, the second PE's first element tells the granule.
+    return not a.cyclic or parts == 1 or a.granule == b.granule
 
 
 def tile_bytes(tiled: Tiled, mesh: Mesh, n_past: int) -> int:

@@ -41,6 +41,19 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What of an op's work is decided at run time: operand ``choices`` [rows] names elements of the first dimension of
+    operand ``owners``, and a PE works only for the rows that choose what it holds.
+
+    ``work(op, rows, in_shapes, out_shapes) -> Work`` counts for a PE that works for so many rows.
+    """
+
+    choices: int
+    owners: int
+    work: Callable[[Op, Extent, Sequence[Extents | None], Sequence[Extents]], Work]
+
+
+@dataclass(frozen=True)
 class OpSpec:
     """One row of the table.
 
@@ -50,6 +63,7 @@ class OpSpec:
     uses only + and *. For an op in two phases (`Loops.partials`) it counts both.
     ``loops(op, in_types, out_types) -> Loops`` is the legal layouts.
     ``layout_only``: moves no numbers when its operand's layout can simply be renamed (reshape, transpose).
+    ``chosen``: the op works by choice; ``work`` then counts the most that one PE may have to do.
     """
 
     kind: str
@@ -58,6 +72,7 @@ class OpSpec:
     work: Callable[[Op, Sequence[Extents | None], Sequence[Extents]], Work]
     loops: Callable[[Op, InTypes, Sequence[TensorType]], Loops]
     layout_only: bool = False
+    chosen: Chosen | None = None
 
 
 @cache

@@ -15,7 +15,7 @@ from ..ir.layout import AxisName, Mesh, Tiled, tile_bytes, tile_extent, tile_sha
 from ..ir.optable import spec_of
 from ..ir.program import PlacedProgram
 
-HEAVY = ("matmul", "attention")
+HEAVY = ("matmul", "moe_experts", "attention")
 WIDE_PES = 16
 
 

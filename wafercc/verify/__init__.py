@@ -1,7 +1,8 @@
 """Verify: re-derive from a placed program alone that it may run on its wafer, sharing no code with the passes.
 
 1. Each name refers to one thing. Each weight is bound, cut as its layout says, and covers every element once a
-   replica. Each value is written before it is read; partial values go into reductions and nowhere else; a gather or
+   replica. An op that works by choice has a guard by which each choice wakes the one part of the mesh that holds what
+   is chosen. Each value is written before it is read; partial values go into reductions and nowhere else; a gather or
    narrow finds its elements.
 2. Regions lie inside the wafer and apart, hold no dead core, keep embeddings within reach; logical neighbours are
    joined by live routers and links.
@@ -24,6 +25,7 @@ from __future__ import annotations
 from ..ir.program import PlacedProgram
 from .collectives import check_collectives
 from .embedded import check_embedded
+from .guards import check_guards
 from .machine import Machine
 from .order import check_order
 from .ranks import check_ranks
@@ -40,6 +42,7 @@ __all__ = ["RULES", "Violation", "dangling", "passed", "summary", "verify"]
 RULES: tuple[Rule, ...] = (
     check_values,
     check_weights,
+    check_guards,
     check_regions,
     check_sram,
     check_deliveries,

@@ -21,6 +21,8 @@ def owed_axes(op: Op, operands: Sequence[Tiled | None]) -> frozenset[AxisName] |
             if len(operands) != 2 or operands[1] is None:
                 return None
             dims = [(0, rank - 1), (1, operands[1].type.rank - 2)]
+        case "moe_experts":
+            dims = [(0, 1), (1, 1), (1, 0)]
         case "matmul_int" | "matmul_quant":
             if len(operands) < 2 or operands[1] is None:
                 return None
@@ -52,7 +54,7 @@ def owed_axes(op: Op, operands: Sequence[Tiled | None]) -> frozenset[AxisName] |
 
 def together(op: Op) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Two (operand, dimension from the end) that are multiplied element by element, so must be cut alike."""
-    products = dict.fromkeys(("matmul", "matmul_int", "matmul_quant"), ((0, 1), (1, 2)))
+    products = dict.fromkeys(("matmul", "matmul_int", "matmul_quant", "moe_experts"), ((0, 1), (1, 2)))
     return {**products, "attention": ((1, 2), (2, 2))}.get(op.kind)
 
 

@@ -78,6 +78,8 @@ def _block(block: Block) -> Iterator[Violation]:
 def _operands(where: str, step: Compute) -> Iterator[Violation]:
     """A step reads the operands of its op; FINISH reads the combined partials before them."""
     place = f"{where}, step {step.id}, op {step.op.id} ({step.op.kind})"
+    if step.guard is not None and step.guard.choices not in step.ins:
+        yield Violation(RULE, place, f"is guarded by {step.guard.choices}, which it does not read")
     reads, wants = len(step.ins), len(step.op.inputs)
     if (reads != wants) if step.phase is not Phase.FINISH else (reads <= wants):
         yield Violation(RULE, place, f"phase {step.phase} reads {reads} values, the op has {wants} operands")

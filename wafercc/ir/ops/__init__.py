@@ -54,6 +54,9 @@ Negative axes never appear in attributes: importers normalise them. ``*`` marks 
     scatter_nd  x indices updates  reduction                         ONNX ScatterND
     --- linear.py
     matmul      a b                                                  numpy matmul broadcasting of batch dims; ranks >= 2
+    --- experts.py (works by choice: a PE only for rows that choose an expert it holds)
+    moe_experts x w ids            distinct                          x[m] @ w[ids[m]], x [m,k], w [e,k,n]; each
+                                                                     ``distinct`` rows in turn choose different experts
     --- reduce.py
     reduce_sum reduce_mean reduce_max reduce_min
                 x                  axes, keep: bool
@@ -93,7 +96,21 @@ Types are strict: operands of a binary op share one dtype (importers insert cast
 from __future__ import annotations
 
 from ..optable import OpSpec
-from . import attention, elementwise, linear, lookup, norm, quant, quant_linear, reduce, scatter, select, shape, sources
+from . import (
+    attention,
+    elementwise,
+    experts,
+    linear,
+    lookup,
+    norm,
+    quant,
+    quant_linear,
+    reduce,
+    scatter,
+    select,
+    shape,
+    sources,
+)
 
 ALL: tuple[OpSpec, ...] = (
     *elementwise.SPECS,
@@ -103,6 +120,7 @@ ALL: tuple[OpSpec, ...] = (
     *select.SPECS,
     *scatter.SPECS,
     *linear.SPECS,
+    *experts.SPECS,
     *reduce.SPECS,
     *norm.SPECS,
     *attention.SPECS,

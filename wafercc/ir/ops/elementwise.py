@@ -129,7 +129,7 @@ def _shifted(shift: Callable[[Array, Array], Array], x: Array, n: Array) -> Arra
     kept = shift(x, np.minimum(n, np.asarray(bits - 1, n.dtype)))
     if shift is np.right_shift and x.dtype.kind == "i":
         return kept
-    return np.where(n < bits, kept, np.zeros((), x.dtype))
+    return np.where(np.less(n, bits), kept, np.zeros((), x.dtype))
 
 
 UNARY = (
