@@ -9,14 +9,10 @@ from ..errors import ImportFailed
 from .nodes import Node
 from .registry import LOWERINGS
 
-<<<<<<< HEAD
-STRUCTURAL = {("", "If"), ("", "Loop"), ("", "Scan"), ("ai.onnx.preview", "FlexAttention")}
-=======
 LISTED = 60
 """Op types that a message names; decoders have fewer."""
 
-STRUCTURAL = {("", "If")}
->>>>>>> main
+STRUCTURAL = {("", "If"), ("", "Loop"), ("", "Scan"), ("ai.onnx.preview", "FlexAttention")}
 """Op types that the driver resolves itself."""
 
 

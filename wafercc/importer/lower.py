@@ -19,11 +19,8 @@ from . import (
     ops_grouped,
     ops_linear,
     ops_lookup,
-<<<<<<< HEAD
     ops_loss,
-=======
     ops_moe,
->>>>>>> main
     ops_multihead,
     ops_nbits,
     ops_norm,
@@ -61,14 +58,11 @@ FAMILIES = (
     ops_grouped,
     ops_linear,
     ops_lookup,
-<<<<<<< HEAD
     ops_signal,
     ops_recurrent,
     ops_rearrange,
     ops_loss,
-=======
     ops_moe,
->>>>>>> main
     ops_multihead,
     ops_nbits,
     ops_norm,
