@@ -86,7 +86,13 @@ def _unary() -> list[Sample]:
     found += [sample("not", flags(4, 3), onnx=Onnx("Not")), sample("silu", x), sample("neg", i64(4, 3), label="i64")]
     for way in ("tanh", "none"):
         found.append(sample("gelu", x, approximate=way, label=way, onnx=Onnx("Gelu", {"approximate": way})))
+    small = f32(2, 5, 3, low=-3, high=4) / np.float32(4)
+    curves = {"tan": small, "asin": small, "acos": small, "atan": x, "sinh": small, "cosh": small, "asinh": x}
+    curves |= {"acosh": positive, "atanh": small, "round": x}
+    found += [sample(k, given, onnx=Onnx(k.capitalize())) for k, given in curves.items()]
     found += [
+        sample("bit_not", i64(4, 3)),
+        sample("bitcast", x, to="i32"),
         sample("cast", x, to="i64", label="i64", onnx=Onnx("Cast", {"to": 7})),
         sample("cast", x, to="f16", label="f16", onnx=Onnx("Cast", {"to": 10})),
         sample("cast", x, to="bool", label="bool", onnx=Onnx("Cast", {"to": 9})),
@@ -97,8 +103,12 @@ def _unary() -> list[Sample]:
 def _binary() -> list[Sample]:
     a, b = f32(2, 5, 3), f32(5, 1, seed=1)
     names = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
+    bits = {"bit_and": "BitwiseAnd", "bit_or": "BitwiseOr", "bit_xor": "BitwiseXor"}
     compares = {"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"}
     found = [sample(k, a, b, onnx=Onnx(v)) for k, v in (names | compares).items()]
+    found += [sample(k, i64(2, 5, 3), i64(5, 1, seed=1), onnx=Onnx(v)) for k, v in bits.items()]
+    counts = np.abs(i64(5, 1, seed=1))
+    found += [sample(k, i64(2, 5, 3), counts) for k in ("shift_left", "shift_right")]
     found += [sample("ne", a, b), sample("pow", f32(3, 4, low=1), f32(4, seed=1), onnx=Onnx("Pow"))]
     whole, divisor = i64(4, 6, low=-9, high=10), np.array([[-3], [2], [5], [-1]])
     found += [

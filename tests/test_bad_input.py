@@ -110,7 +110,7 @@ MODELS: Mapping[str, Callable[[Path], onnx.ModelProto | bytes | None]] = {
     "text": lambda _: b"once upon a time",
     "zip": lambda _: b"PK\x03\x04 and so on",
     "truncated": lambda folder: (folder / "tiny.onnx").read_bytes()[:9000],
-    "unknown op": lambda _: one("DFT"),
+    "unknown op": lambda _: one("Det"),
     "unknown domain": lambda _: one("Fancy", domain="com.example"),
     "open dimension": lambda _: one("Neg", dims=(2, "depth")),
     "element type": lambda _: one("Identity", TensorProto.STRING),

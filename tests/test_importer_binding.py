@@ -251,9 +251,9 @@ def test_a_branch_that_is_not_taken_need_not_be_supported(tmp_path: Path) -> Non
         body = [helper.make_node(op_type, ["x"], [name], name)]
         return helper.make_graph(body, name, [], [helper.make_tensor_value_info(name, F32, [4])])
 
-    then, other = branch("a", "Neg"), branch("b", "DFT")
+    then, other = branch("a", "Neg"), branch("b", "Det")
     nodes = [helper.make_node("If", ["flag"], ["y"], "choice", then_branch=then, else_branch=other)]
     taken, not_taken = (model(nodes, {"x": (F32, [4])}, ["y"], {"flag": np.array(flag)}) for flag in (True, False))
     assert [op.kind for op in import_model(saved(taken, tmp_path)).graph] == ["neg"]
     message = refusal(saved(not_taken, tmp_path), Binding())
-    assert message.startswith("node choice (If): 1 node of 1 unsupported op type: DFT x1")
+    assert message.startswith("node choice (If): 1 node of 1 unsupported op type: Det x1")

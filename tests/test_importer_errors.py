@@ -160,12 +160,12 @@ def test_a_shape_computed_from_data_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_branch_on_data_is_refused(tmp_path: Path) -> None:
-    def branch(name: str) -> onnx.GraphProto:
+def test_a_branch_on_data_into_two_shapes_is_refused(tmp_path: Path) -> None:
+    def branch(kind: str, name: str) -> onnx.GraphProto:
         output = onnx.ValueInfoProto(name=name)
-        return helper.make_graph([helper.make_node("Neg", ["x"], [name], name)], name, [], [output])
+        return helper.make_graph([helper.make_node(kind, ["x"], [name], name)], name, [], [output])
 
-    nodes = [node("If", ["flag"], ["y"], then_branch=branch("a"), else_branch=branch("b"))]
+    nodes = [node("If", ["flag"], ["y"], then_branch=branch("Neg", "a"), else_branch=branch("Size", "b"))]
     proto = model(nodes, {"x": (F32, [4]), "flag": (BOOL, [])}, ["y"])
     assert refusal(saved(proto, tmp_path)).startswith(
         "node the_if (If): branches on what is computed from the model's data"
@@ -248,3 +248,15 @@ def test_a_tensor_with_fewer_bytes_than_its_shape_is_refused(tmp_path: Path) -> 
     proto = model([node("Reshape", ["x", "s"], ["y"])], {"x": (F32, [2, 3])}, ["y"], {"s": np.array([3, 2])})
     proto.graph.initializer[0].raw_data = b"\x03" * 9
     assert refusal(saved(proto, tmp_path)).startswith("tensor s: cannot be read: ")
+
+
+def test_a_loop_without_end_is_refused(tmp_path: Path) -> None:
+    step = helper.make_node("Neg", ["h"], ["z"], "step")
+    carried = [onnx.ValueInfoProto(name=name) for name in ("turn", "going", "h")]
+    body = helper.make_graph([step], "body", carried, [onnx.ValueInfoProto(name=name) for name in ("going", "z")])
+    proto = model(
+        [node("Loop", ["count", "", "x"], ["y"], body=body)], {"x": (F32, [2])}, ["y"], {"count": np.array(10**9)}
+    )
+    assert refusal(saved(proto, tmp_path)).startswith(
+        "node the_loop (Loop): would make the model's loops run more than 4096 times"
+    )

@@ -3,7 +3,7 @@
 A program has fixed shapes, so the numbers that shapes follow from are bound when it is compiled: a Reshape's shape,
 a Slice's bounds, a Range's limits, a TopK's k. Which inputs of a graph those are is read off its nodes: the operands
 listed here, and, backwards from them, whatever they are computed from. A graph input that carries data is never
-bound: only integers (a Range also counts in floats) of at most one dimension are.
+bound: only integers (a Range and a OneHot also count in floats) of at most one dimension are.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ POSITIONS: dict[str, tuple[int, ...]] = {
     "Expand": (1,),
     "HammingWindow": (0,),
     "HannWindow": (0,),
-    "If": (),
-    "Loop": (0,),
-    "MelWeightMatrix": (0, 1, 2, 3, 4),
+    "Loop": (0, 1),
     "OneHot": (1,),
     "Pad": (1, 3),
     "Range": (0, 1, 2),
@@ -48,6 +46,8 @@ REDUCTIONS = (
 )
 POSITIONS.update(dict.fromkeys(REDUCTIONS, (1,)))
 
+# Ops that count in floats, too.
+REAL = ("OneHot", "Range")
 # What knows the shape of its operand, and nothing of its numbers.
 SHAPES = ("Shape", "Size")
 COUNTING = {
@@ -61,7 +61,7 @@ def shape_like(model: onnx.ModelProto) -> tuple[str, ...]:
     graph = inliner.inline_local_functions(model).graph if model.functions else model.graph
     nodes = list(_nodes(graph))
     writer = {name: node for node in nodes for name in node.output if name}
-    wanted = [(name, node.op_type == "Range") for node in nodes for name in _operands(node)]
+    wanted = [(name, node.op_type in REAL) for node in nodes for name in _operands(node)]
     reached: dict[str, bool] = {}
     while wanted:
         name, real = wanted.pop()

@@ -55,6 +55,7 @@ class Context:
         self._made: dict[object, Value] = {}
         self._tensors: dict[ValueName, Tensor] = {}
         self._count = 0
+        self.turns = 0  # of all loops
 
     # --- values by ONNX name
 

@@ -12,7 +12,7 @@ from .registry import LOWERINGS
 LISTED = 60
 """Op types that a message names; decoders have fewer."""
 
-STRUCTURAL = {("", "If")}
+STRUCTURAL = {("", "If"), ("", "Loop"), ("", "Scan"), ("ai.onnx.preview", "FlexAttention")}
 """Op types that the driver resolves itself."""
 
 

@@ -19,28 +19,32 @@ from . import (
     ops_grouped,
     ops_linear,
     ops_lookup,
+    ops_loss,
     ops_moe,
     ops_multihead,
     ops_nbits,
     ops_norm,
     ops_quant,
+    ops_rearrange,
+    ops_recurrent,
     ops_reduce,
     ops_rotary,
     ops_scatter,
     ops_select,
     ops_shape,
+    ops_signal,
 )
 from .bind import bind
+from .bodies import BODIES
 from .branches import choose_branches
 from .content import Value
 from .context import PAST_HINT, Context
 from .coverage import check_coverage
 from .model import Binding, Imported
-from .nodes import Branch, Model, Node
+from .nodes import Model, Node
 from .position_table import known_positions
 from .registry import LOWERINGS
 from .resident import keep_in_place
-from .sort import sorted_nodes
 from .states import find_states
 from .widths import known_widths
 
@@ -55,6 +59,10 @@ FAMILIES = (
     ops_grouped,
     ops_linear,
     ops_lookup,
+    ops_signal,
+    ops_recurrent,
+    ops_rearrange,
+    ops_loss,
     ops_moe,
     ops_multihead,
     ops_nbits,
@@ -105,11 +113,13 @@ def lower_model(model: Model, binding: Binding) -> Imported:
 def _walk(nodes: Iterable[Node], cx: Context) -> None:
     for node in nodes:
         cx.node = node
-        if (node.domain, node.op_type) == ("", "If"):
-            _branch(node, cx)
-            continue
         try:
-            made = LOWERINGS[node.domain, node.op_type](node, cx)
+            made: Value | Sequence[Value | None]
+            if (body := BODIES.get((node.domain, node.op_type))) is not None:
+                made = body(node, cx, _walk)
+                cx.node = node
+            else:
+                made = LOWERINGS[node.domain, node.op_type](node, cx)
         except Undecided as problem:
             raise node.fail(str(problem), hint=PAST_HINT) from None
         except MALFORMED as problem:
@@ -127,23 +137,6 @@ def _walk(nodes: Iterable[Node], cx: Context) -> None:
         if node.op_type == "Concat" and node.outputs[0] is not None:
             cx.joined[node.outputs[0]] = cx.inputs(node)
     cx.node = None
-
-
-def _branch(node: Node, cx: Context) -> None:
-    """An If whose condition is known runs one of its branches in place."""
-    condition = cx.array(cx.input(node, 0))
-    if condition is None or condition.dtype == object:
-        raise node.fail("branches on what is computed from the model's data", hint=PAST_HINT)
-    body = node.attrs.get("then_branch" if bool(condition.all()) else "else_branch")
-    if not isinstance(body, Branch) or len(body.outputs) != len(node.outputs):
-        raise node.fail("lacks a branch, or the branch has other results than the node")
-    check_coverage(body.nodes, node.where)
-    for name, tensor in body.tensors.items():
-        cx.values[name] = cx.add_tensor(tensor)
-    _walk(sorted_nodes(body.nodes, frozenset(cx.values)), cx)
-    for outer, inner in zip(node.outputs, body.outputs, strict=True):
-        if outer is not None:
-            cx.values[outer] = cx.values[inner]
 
 
 def _outputs(model: Model, cx: Context, inputs: Sequence[ValueName]) -> dict[ValueName, ValueName]:

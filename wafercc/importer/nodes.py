@@ -93,11 +93,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Branch:
-    """The body of an ``If`` branch: nodes, the names of its results, and tensors of its own."""
+    """The body of a branch or loop: nodes, the names of its results, tensors of its own, and what it is given."""
 
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     tensors: Mapping[str, Tensor]
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -19,11 +20,14 @@ from .registry import MICROSOFT, lowers
 UNARY = {
     "Neg": "neg", "Abs": "abs", "Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Reciprocal": "reciprocal", "Sin": "sin",
     "Cos": "cos", "Tanh": "tanh", "Sigmoid": "sigmoid", "Erf": "erf", "Floor": "floor", "Ceil": "ceil", "Sign": "sign",
-    "Not": "not", "IsNaN": "isnan", "Relu": "relu",
+    "Not": "not", "IsNaN": "isnan", "Relu": "relu", "Tan": "tan", "Asin": "asin", "Acos": "acos", "Atan": "atan",
+    "Sinh": "sinh", "Cosh": "cosh", "Asinh": "asinh", "Acosh": "acosh", "Atanh": "atanh", "Round": "round",
+    "BitwiseNot": "bit_not",
 }  # fmt: skip
 BINARY = {
     "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Equal": "eq", "Less": "lt", "LessOrEqual": "le",
     "Greater": "gt", "GreaterOrEqual": "ge", "And": "and", "Or": "or", "Xor": "xor",
+    "BitwiseAnd": "bit_and", "BitwiseOr": "bit_or", "BitwiseXor": "bit_xor",
 }  # fmt: skip
 VARIADIC = {"Max": "max", "Min": "min", "Sum": "add", "Mean": "add"}
 
@@ -32,7 +36,7 @@ VARIADIC = {"Max": "max", "Min": "min", "Sum": "add", "Mean": "add"}
 def unary(node: Node, cx: Context) -> Value:
     x = cx.input(node, 0)
     whole = not x.dtype.is_float
-    if node.op_type in ("Floor", "Ceil") and whole:
+    if node.op_type in ("Floor", "Ceil", "Round") and whole:
         return x
     return cx.emit(UNARY[node.op_type], [x])
 
@@ -89,12 +93,26 @@ def where(node: Node, cx: Context) -> Value:
 @lowers("Cast")
 def cast(node: Node, cx: Context) -> Value:
     to = dtype_of(ir.DataType(node.int_attr("to", 1)), node.where)
-    return convert(cx, cx.input(node, 0), to)
+    return _saturated(node, cx, cx.input(node, 0), to)
 
 
 @lowers("CastLike")
 def cast_like(node: Node, cx: Context) -> Value:
-    return convert(cx, cx.input(node, 0), cx.input(node, 1).dtype)
+    return _saturated(node, cx, cx.input(node, 0), cx.input(node, 1).dtype)
+
+
+STORAGE = frozenset({DType.F8E4M3FN, DType.F8E4M3FNUZ, DType.F8E5M2, DType.F8E5M2FNUZ, DType.F8E8M0})
+
+
+def _saturated(node: Node, cx: Context, x: Value, to: DType) -> Value:
+    """x in another element type; what is too large for one of 8 bits becomes its largest, unless saturate is 0."""
+    if to not in STORAGE or not x.dtype.is_float or not node.int_attr("saturate", 1):
+        return convert(cx, x, to)
+    bounds = ml_dtypes.finfo(to.numpy)  # type: ignore[no-untyped-call]
+    x = convert(cx, x, DType.F32) if x.dtype is not DType.F64 else x
+    x = cx.emit("min", [x, like(cx, float(bounds.max), x)])
+    least = float(bounds.smallest_normal) if to is DType.F8E8M0 else float(bounds.min)
+    return convert(cx, cx.emit("max", [x, like(cx, least, x)]), to)
 
 
 @lowers("Identity", "Dropout")
@@ -131,16 +149,15 @@ def _biased(node: Node, cx: Context) -> Value:
 
 @lowers("QuickGelu", domain=MICROSOFT)
 def quick_gelu(node: Node, cx: Context) -> Value:
-    return _swish(node, cx, node.float_attr("alpha", 1.702))
+    return _swish(cx, cx.input(node, 0), node.float_attr("alpha", 1.702))
 
 
 @lowers("Swish")
 def swish(node: Node, cx: Context) -> Value:
-    return _swish(node, cx, node.float_attr("alpha", 1.0))
+    return _swish(cx, cx.input(node, 0), node.float_attr("alpha", 1.0))
 
 
-def _swish(node: Node, cx: Context, alpha: float) -> Value:
-    x = cx.input(node, 0)
+def _swish(cx: Context, x: Value, alpha: float) -> Value:
     if alpha == 1.0:
         return cx.emit("silu", [x])
     return cx.emit("mul", [x, cx.emit("sigmoid", [cx.emit("mul", [x, like(cx, alpha, x)])])])
@@ -217,10 +234,34 @@ def relu_like(node: Node, cx: Context) -> Value:
     return result
 
 
-@lowers("Tan")
-def tangent(node: Node, cx: Context) -> Value:
+@lowers("BitShift")
+def bit_shift(node: Node, cx: Context) -> Value:
+    kind = {"LEFT": "shift_left", "RIGHT": "shift_right"}[node.str_attr("direction", "")]
+    return cx.emit(kind, [cx.input(node, 0), cx.input(node, 1)])
+
+
+@lowers("BitCast")
+def bit_cast(node: Node, cx: Context) -> Value:
+    to = dtype_of(ir.DataType(node.int_attr("to", 1)), node.where)
     x = cx.input(node, 0)
-    return cx.emit("div", [cx.emit("sin", [x]), cx.emit("cos", [x])])
+    return x if x.dtype == to else cx.emit("bitcast", [x], {"to": str(to)})
+
+
+@lowers("SwiGLU")
+def swiglu(node: Node, cx: Context) -> Value:
+    a, b = cx.input(node, 0), cx.input(node, 1)
+    if node.float_attr("alpha", 1.0) == 1.0:
+        return cx.emit("swiglu", [a, b])
+    return cx.emit("mul", [_swish(cx, a, node.float_attr("alpha", 1.0)), b])
+
+
+@lowers("Shrink")
+def shrink(node: Node, cx: Context) -> Value:
+    """x moved towards 0 by the bias where it is farther from 0 than lambd; 0 elsewhere."""
+    x, bound, bias = cx.input(node, 0), node.float_attr("lambd", 0.5), node.float_attr("bias", 0.0)
+    low, high = cx.emit("lt", [x, like(cx, -bound, x)]), cx.emit("gt", [x, like(cx, bound, x)])
+    rest = cx.emit("where", [low, cx.emit("add", [x, like(cx, bias, x)]), like(cx, 0, x)])
+    return cx.emit("where", [high, cx.emit("sub", [x, like(cx, bias, x)]), rest])
 
 
 @lowers("IsInf")

@@ -12,7 +12,7 @@ from .heads import counted
 from .nodes import Node
 from .ops_elementwise import convert, like
 from .ops_rotary import rows_of
-from .ops_shape import reshaped
+from .ops_shape import reshaped, sliced
 from .registry import MICROSOFT, axis_of, lowers
 
 
@@ -129,3 +129,65 @@ def embed_normalization(node: Node, cx: Context) -> Sequence[Value | None]:
     else:
         lengths = cx.emit("reduce_sum", [convert(cx, mask, DType.I32)], {"axes": (1,), "keep": False})
     return [result, lengths, total]
+
+
+@lowers("BatchNormalization")
+def batch_normalization(node: Node, cx: Context) -> Value:
+    """By statistics that the model holds."""
+    if node.int_attr("training_mode", 0):
+        raise node.fail("is in training mode", hint="export the model in evaluation mode")
+    x = cx.input(node, 0)
+    column = (number(x.shape[1]), *(1,) * (x.rank - 2))
+    scale, bias, mean, var = (convert(cx, reshaped(cx, cx.input(node, i), column), x.dtype) for i in range(1, 5))
+    spread = cx.emit("sqrt", [cx.emit("add", [var, like(cx, node.float_attr("epsilon", 1e-5), var)])])
+    return cx.emit("add", [cx.emit("mul", [cx.emit("div", [cx.emit("sub", [x, mean]), spread]), scale]), bias])
+
+
+@lowers("InstanceNormalization")
+def instance_normalization(node: Node, cx: Context) -> Value:
+    """A layer norm of each channel."""
+    x = cx.input(node, 0)
+    flat = reshaped(cx, x, (*x.shape[:2], product(x.shape[2:])))
+    result = cx.emit("layer_norm", [flat, None, None], {"epsilon": node.float_attr("epsilon", 1e-5)})
+    scale, bias = (reshaped(cx, convert(cx, cx.input(node, i), x.dtype), (x.shape[1], 1)) for i in (1, 2))
+    return reshaped(cx, cx.emit("add", [cx.emit("mul", [result, scale]), bias]), x.shape)
+
+
+@lowers("MeanVarianceNormalization")
+def mean_variance_normalization(node: Node, cx: Context) -> Value:
+    x = cx.input(node, 0)
+    attrs: dict[str, Attr] = {
+        "axes": tuple(sorted(axis_of(node, a, x.rank) for a in node.ints_attr("axes") or (0, 2, 3))),
+        "keep": True,
+    }
+    apart = cx.emit("sub", [x, cx.emit("reduce_mean", [x], attrs)])
+    spread = cx.emit("sqrt", [cx.emit("reduce_mean", [cx.emit("mul", [apart, apart])], attrs)])
+    return cx.emit("div", [apart, cx.emit("add", [spread, like(cx, 1e-9, spread)])])
+
+
+@lowers("LpNormalization")
+def lp_normalization(node: Node, cx: Context) -> Value:
+    """Along one axis divided by the sum of sizes (p 1) or the root of the sum of squares (p 2); 0 where that is 0."""
+    x = cx.input(node, 0)
+    attrs: dict[str, Attr] = {"axes": (axis_of(node, node.int_attr("axis", -1), x.rank),), "keep": True}
+    plain = node.int_attr("p", 2) == 1
+    total = cx.emit("reduce_sum", [cx.emit("abs", [x]) if plain else cx.emit("mul", [x, x])], attrs)
+    size = total if plain else cx.emit("sqrt", [total])
+    return cx.emit("where", [cx.emit("eq", [size, like(cx, 0, x)]), like(cx, 0, x), cx.emit("div", [x, size])])
+
+
+@lowers("LRN")
+def local_response(node: Node, cx: Context) -> Value:
+    """Each channel against the squares of its neighbours."""
+    x, size = cx.input(node, 0), node.int_attr("size", 1)
+    channels, before = number(x.shape[1]), (size - 1) // 2
+    zeros = [cx.fill(0.0, (x.shape[0], n, *x.shape[2:]), x.dtype) for n in (before, size - 1 - before) if n]
+    squares = cx.emit("mul", [x, x])
+    ends = [zeros[0], squares, *zeros[1:]] if before else [squares, *zeros]
+    wide = cx.emit("concat", ends, {"axis": 1})
+    total = sliced(cx, wide, 1, 0, 1, channels)
+    for i in range(1, size):
+        total = cx.emit("add", [total, sliced(cx, wide, 1, i, 1, channels)])
+    scaled = cx.emit("mul", [total, like(cx, node.float_attr("alpha", 1e-4) / size, x)])
+    base = cx.emit("add", [scaled, like(cx, node.float_attr("bias", 1.0), x)])
+    return cx.emit("div", [x, cx.emit("pow", [base, like(cx, node.float_attr("beta", 0.75), x)])])

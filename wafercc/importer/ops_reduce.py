@@ -85,6 +85,9 @@ def reduce_prod(node: Node, cx: Context) -> Value:
 def _product_of_slices(node: Node, cx: Context, x: Value, axes: tuple[int, ...], keep: bool) -> Value:
     for axis in axes:
         extent = x.shape[axis]
+        if extent == 0:
+            x = cx.fill(1, tuple(1 if i == axis else d for i, d in enumerate(x.shape)), x.dtype)
+            continue
         if not isinstance(extent, int) or not 0 < extent <= 16:
             raise node.fail(f"multiplies the {extent} elements of dimension {axis}; products run over at most 16")
         parts = [cx.emit("slice", [x], {"axis": axis, "start": i, "step": 1, "count": 1}) for i in range(extent)]

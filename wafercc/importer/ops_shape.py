@@ -317,29 +317,3 @@ def concat(node: Node, cx: Context) -> Value:
         return cx.emit("kv_append", values, {"axis": axis})
     filled = [v for v in values if v.shape[axis] != 0] or values[:1]
     return cx.emit("concat", filled, {"axis": axis})
-
-
-@lowers("Pad")
-def pad(node: Node, cx: Context) -> Value:
-    """Constant padding as concatenation with a fill; negative padding as a slice."""
-    x = cx.input(node, 0)
-    if (mode := node.str_attr("mode", "constant")) != "constant":
-        raise node.fail(f"pads in the mode {mode}, which is not supported")
-    pads = node.ints_attr("pads")
-    amounts: tuple[Dim, ...] = pads if pads is not None else cx.dims(cx.input(node, 1), node, "the amounts")
-    axes = cx.optional(node, 3)
-    chosen = range(x.rank) if axes is None else [axis_of(node, a, x.rank) for a in cx.ints(axes, node, "the axes")]
-    given = cx.optional(node, 2)
-    array = np.asarray(node.float_attr("value", 0.0)) if given is None else cx.array(given)
-    if array is None or array.dtype == object:
-        raise node.fail("pads with a number that is not known while importing")
-    for position, axis in enumerate(chosen):
-        for side, amount in (("before", amounts[position]), ("after", amounts[position + len(chosen)])):
-            if amount < 0:
-                first = -amount if side == "before" else 0
-                x = sliced(cx, x, axis, first, 1, x.shape[axis] + amount)
-            elif amount != 0:
-                dims = (*x.shape[:axis], amount, *x.shape[axis + 1 :])
-                extra = cx.fill(array.reshape(()).astype(x.dtype.numpy).item(), dims, x.dtype)
-                x = cx.emit("concat", [extra, x] if side == "before" else [x, extra], {"axis": axis})
-    return x

@@ -238,7 +238,8 @@ class _Reader:
             case ir.AttributeType.GRAPH:
                 graph: ir.Graph = attr.value
                 outputs = tuple(_word(value.name) for value in graph.outputs)
-                return Branch(tuple(self.nodes(graph)), outputs, self.tensors(graph))
+                inputs = tuple(_word(value.name) for value in graph.inputs)
+                return Branch(tuple(self.nodes(graph)), outputs, self.tensors(graph), inputs)
             case ir.AttributeType.INTS | ir.AttributeType.FLOATS | ir.AttributeType.STRINGS:
                 return tuple(attr.value)
         return attr.value

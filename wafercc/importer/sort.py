@@ -62,7 +62,8 @@ def node_reads(node: Node) -> list[str]:
     names = [name for name in node.inputs if name is not None]
     for value in node.attrs.values():
         if isinstance(value, Branch):
-            inside = set(value.tensors) | {name for n in value.nodes for name in n.outputs if name is not None}
+            inside = {name for n in value.nodes for name in n.outputs if name is not None}
+            inside |= {*value.tensors, *value.inputs}
             captured = [name for n in value.nodes for name in node_reads(n)] + list(value.outputs)
             names += [name for name in captured if name not in inside]
     return names

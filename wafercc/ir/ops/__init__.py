@@ -4,14 +4,18 @@ Negative axes never appear in attributes: importers normalise them. ``*`` marks 
 
     kind        operands           attributes                        meaning
     --- elementwise.py (numpy broadcasting; every dimension is a parallel loop)
-    neg abs exp log sqrt reciprocal sin cos tanh sigmoid erf floor ceil sign not isnan relu silu
-                x                                                    unary
+    neg abs exp log sqrt reciprocal sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid erf floor ceil
+    round sign not bit_not isnan relu silu
+                x                                                    unary; round gives halves to the even side
     gelu        x                  approximate: tanh|none            x * Phi(x)
     cast        x                  to: dtype
+    bitcast     x                  to: dtype of as many bits         the same bits
     add sub mul div pow max min mod eq ne lt le gt ge and or xor
                 a b                                                  binary; comparisons give bool; integer div
                                                                      truncates; mod as ONNX Mod: integers take the
                                                                      divisor's sign, floats the dividend's
+    bit_and bit_or bit_xor shift_left shift_right
+                a b                                                  of integers
     where       condition a b
     swiglu      gate up                                              silu(gate) * up
     --- sources.py

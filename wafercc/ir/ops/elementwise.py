@@ -22,6 +22,7 @@ from .rules import (
     ANY,
     BOOLS,
     FLOATS,
+    INTS,
     NUMERIC,
     Numbers,
     bad,
@@ -122,6 +123,15 @@ def _pow(a: Numbers, b: Numbers) -> Array:
     return np.power(a, b)
 
 
+def _shifted(shift: Callable[[Array, Array], Array], x: Array, n: Array) -> Array:
+    """x shifted by n bits, a signed one keeping its sign; numpy leaves open what shifts by all bits and more give."""
+    bits = 8 * x.dtype.itemsize
+    kept = shift(x, np.minimum(n, np.asarray(bits - 1, n.dtype)))
+    if shift is np.right_shift and x.dtype.kind == "i":
+        return kept
+    return np.where(np.less(n, bits), kept, np.zeros((), x.dtype))
+
+
 UNARY = (
     Row("neg", 1, np.negative, NUMERIC),
     Row("abs", 1, np.abs, NUMERIC),
@@ -131,12 +141,23 @@ UNARY = (
     Row("reciprocal", 1, np.reciprocal, special=1, simple=0),
     Row("sin", 1, np.sin, special=1, simple=0),
     Row("cos", 1, np.cos, special=1, simple=0),
+    Row("tan", 1, np.tan, special=1, simple=0),
+    Row("asin", 1, np.arcsin, special=1, simple=0),
+    Row("acos", 1, np.arccos, special=1, simple=0),
+    Row("atan", 1, np.arctan, special=1, simple=0),
+    Row("sinh", 1, np.sinh, special=1, simple=0),
+    Row("cosh", 1, np.cosh, special=1, simple=0),
     Row("tanh", 1, np.tanh, special=1, simple=0),
+    Row("asinh", 1, np.arcsinh, special=1, simple=0),
+    Row("acosh", 1, np.arccosh, special=1, simple=0),
+    Row("atanh", 1, np.arctanh, special=1, simple=0),
     Row("sigmoid", 1, sigmoid, special=2, simple=2),
     Row("erf", 1, erf, special=1, simple=0),
     Row("floor", 1, np.floor),
     Row("ceil", 1, np.ceil),
+    Row("round", 1, np.rint),
     Row("sign", 1, np.sign, NUMERIC),
+    Row("bit_not", 1, np.invert, INTS),
     Row("not", 1, np.logical_not, BOOLS),
     Row("isnan", 1, np.isnan, gives=DType.BOOL),
     Row("relu", 1, lambda x: np.maximum(x, np.zeros((), x.dtype)), NUMERIC),
@@ -160,6 +181,11 @@ BINARY = (
     Row("and", 2, np.logical_and, BOOLS),
     Row("or", 2, np.logical_or, BOOLS),
     Row("xor", 2, np.logical_xor, BOOLS),
+    Row("bit_and", 2, np.bitwise_and, INTS),
+    Row("bit_or", 2, np.bitwise_or, INTS),
+    Row("bit_xor", 2, np.bitwise_xor, INTS),
+    Row("shift_left", 2, lambda x, n: _shifted(np.left_shift, x, n), INTS),
+    Row("shift_right", 2, lambda x, n: _shifted(np.right_shift, x, n), INTS),
     Row("swiglu", 2, lambda gate, up: silu(gate) * up, special=2, simple=4),
 )
 
@@ -209,6 +235,19 @@ def _cast(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Array, .
         return (x.astype(dtype_attr(op, "to").numpy),)
 
 
+def _infer_bitcast(op: Op, types: InTypes) -> tuple[TensorType, ...]:
+    (x,) = operands(op, types, 1)
+    to = dtype_attr(op, "to")
+    if to.bits != x.dtype.bits:
+        raise bad(op, f"cannot read the {x.dtype.bits} bits of {x.dtype} as the {to.bits} of {to}")
+    return (TensorType(to, x.shape),)
+
+
+def _bitcast(op: Op, arrays: Sequence[Array | None], n_past: int) -> tuple[Array, ...]:
+    (x,) = present(arrays)
+    return (np.ascontiguousarray(x).reshape(x.shape).view(dtype_attr(op, "to").numpy),)
+
+
 def _infer_where(op: Op, types: InTypes) -> tuple[TensorType, ...]:
     condition, a, b = operands(op, types, 3)
     demand(op, "condition", condition, BOOLS)
@@ -229,6 +268,7 @@ SPECS: tuple[OpSpec, ...] = (
     *(row.spec() for row in UNARY),
     OpSpec("gelu", _infer_gelu, _gelu, _gelu_work, elementwise_loops),
     OpSpec("cast", _infer_cast, _cast, _one_simple, elementwise_loops),
+    OpSpec("bitcast", _infer_bitcast, _bitcast, _one_simple, elementwise_loops),
     *(
         OpSpec(row.kind, _infer_compare(row) if row.gives else row.infer, row.evaluate, row.work, elementwise_loops)
         for row in BINARY
