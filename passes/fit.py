@@ -43,6 +43,28 @@ def check_forced_region(options: Options, partition: Partition, machine: Machine
         )
 
 
+def check_values(graph: Graph, machine: Machine) -> None:
+    """Hold that each value the graph computes could lie somewhere on the wafer, before layouts of it are searched.
+
+    Raises:
+        DoesNotFit: one is larger than the memory of all live PEs.
+    """
+    live = machine.defects.alive(0).cores
+    bound = live * machine.target.pe.usable_bytes
+    for op in graph.ops:
+        for value, kind in zip(op.outputs, graph.out_types(op), strict=True):
+            demand = kind.dtype.sram_bytes(kind.elements)
+            if demand > bound:
+                raise DoesNotFit(
+                    f"its result {value} is {kind}, {demand} bytes; {live} live PEs hold {bound}",
+                    resource="SRAM bytes",
+                    demand=demand,
+                    bound=bound,
+                    where=f"op {op.id} ({op.kind})",
+                    hint="give fewer tokens or a shorter context, or use a larger target",
+                )
+
+
 def needs_wafers(graph: Graph, refusal: DoesNotFit, machine: Machine) -> DoesNotFit:
     """The answer to ``wafers="auto"`` where one is too small: about how many, by the bytes of weights and caches."""
     live = machine.defects.alive(0).cores

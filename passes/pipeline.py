@@ -36,7 +36,7 @@ from .base import run_rewrites
 from .constraints import with_constraints
 from .embed import Embed
 from .entries import Entry, import_entries, without_others
-from .fit import check_forced_region, needs_wafers
+from .fit import check_forced_region, check_values, needs_wafers
 from .follow import check_together, follow
 from .journal import Course, Journal, Stopped
 from .lower import Tiles, make_instances, stream_demands
@@ -110,10 +110,13 @@ def compile_entries(entries: Sequence[Entry], journal: Journal) -> PlacedProgram
         graph, imported.weights, all_rewrites(options.disabled_passes), seen=journal.rewritten
     )
     graph = journal.decide(REWRITE, rewritten.graph)
+    check_values(graph, machine)
     partition = journal.decide(PARTITION, graph)
     check_forced_region(options, partition, machine)
     steering = steer(options, partition, machine)
     followed = follow(entries, partition, options)
+    for each in followed:
+        check_values(each.partition.graph, machine)
     refusal: CompileError | None = None
     for plan, embed in _tries(partition, steering, journal, followed):
         carry = partial(carry_through, partition, plan, embed, steering, rewritten.weights, journal, followed)

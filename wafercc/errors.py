@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def _shortened(text: str, most: int) -> str:
+    """The text, its middle left out if it is longer."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 3 :]}"
+
+
 class WaferError(Exception):
     """Something the user can act on: one clear message, the place, and a hint.
 
@@ -26,7 +31,13 @@ class WaferError(Exception):
 
 
 class ImportFailed(WaferError):
-    """The model file cannot be read as a decoder graph: its exporter or its owner must act."""
+    """The model file cannot be read as a decoder graph: its exporter or its owner must act.
+
+    It quotes names of the model, which may be of any length: long words are shortened.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(_shortened(message, 3000), where=_shortened(where, 400), hint=_shortened(hint, 500))
 
 
 class CompileError(WaferError):

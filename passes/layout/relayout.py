@@ -7,6 +7,7 @@ otherwise the axes of the dimensions that fail are gathered first.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,9 @@ from wafercc.ir.graph import TensorType
 from wafercc.ir.layout import UNCUT, AxisName, Layout, Mesh, Split, owned, same_tiles, tile_extent
 
 from .strategy import is_line
+
+LISTED_ELEMENTS = 1 << 20
+"""Where one layout deals out and the other holds runs, longer dimensions are not listed, but gathered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +110,26 @@ def _inside(dim: Dim, have: Split, need: Split, mesh: Mesh) -> bool:
 
 @lru_cache(maxsize=4096)
 def _subset(extent: int, have: Split, need: Split, have_parts: int, need_parts: int) -> bool:
+    if not have.cyclic and not need.cyclic:
+        return _runs_inside(extent, have, need, have_parts, need_parts)
+    if have.cyclic and need.cyclic:  # both repeat themselves, together after so many elements
+        extent = min(extent, math.lcm(have.granule * have_parts, need.granule * need_parts))
+    if extent > LISTED_ELEMENTS:
+        return False
     held = np.repeat(owned(extent, have, have_parts), need_parts // have_parts, axis=0)
     wanted = owned(extent, need, need_parts)
     present = np.zeros((need_parts, extent + 1), bool)
     np.put_along_axis(present, held, True, axis=1)  # -1 marks the spare last column
     present[:, extent] = True
     return bool(np.take_along_axis(present, wanted, axis=1).all())
+
+
+def _runs_inside(extent: int, have: Split, need: Split, have_parts: int, need_parts: int) -> bool:
+    """As `_subset`, where both hold runs: each wanted one lies between the ends of the one that is held."""
+    held, wanted = tile_extent(extent, have, have_parts), tile_extent(extent, need, need_parts)
+    for part in range(need_parts):
+        start, stop = part * wanted, min((part + 1) * wanted, extent)
+        first = part // (need_parts // have_parts) * held
+        if start < stop and not first <= start <= stop <= first + held:
+            return False
+    return True

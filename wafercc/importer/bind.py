@@ -147,7 +147,7 @@ class _Table:
         self._default(Role.BATCH, 1)
         past_max = self._settle_lengths(binding)
         for symbol, role in self.roles.items():
-            if symbol not in self.values:
+            if symbol not in self.values and role in self.by_role:
                 self._set(symbol, self.by_role[role], f"the {role}")
         for spec, axis, dim in self._slots():
             if isinstance(dim, str):

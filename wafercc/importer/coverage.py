@@ -9,6 +9,9 @@ from ..errors import ImportFailed
 from .nodes import Node
 from .registry import LOWERINGS
 
+LISTED = 60
+"""Op types that a message names; decoders have fewer."""
+
 STRUCTURAL = {("", "If")}
 """Op types that the driver resolves itself."""
 
@@ -35,4 +38,6 @@ def check_coverage(nodes: Sequence[Node], where: str) -> None:
 
 def _listed(counts: dict[tuple[str, str], int]) -> str:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{f'{domain}::' if domain else ''}{op_type} x{n}" for (domain, op_type), n in ordered)
+    words = [f"{f'{domain}::' if domain else ''}{op_type} x{n}" for (domain, op_type), n in ordered[:LISTED]]
+    more = [f"{len(ordered) - LISTED} more"] if len(ordered) > LISTED else []
+    return ", ".join(words + more)

@@ -43,7 +43,7 @@ from .sort import sorted_nodes
 from .states import find_states
 from .widths import known_widths
 
-MALFORMED = (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError)
+MALFORMED = (TypeError, ValueError, IndexError, KeyError, ArithmeticError, AttributeError)
 """What a lowering function may run into when a node's attributes and operands contradict the ONNX standard."""
 
 # Importing these files fills the registry.

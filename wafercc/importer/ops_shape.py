@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import ImportFailed
 from ..ir.dims import Affine, Dim, Undecided
 from ..ir.dtypes import DType, from_numpy
-from .content import Ramp, Value, greatest, known_array, known_dim, known_dims, least, number, product, quotient
+from .content import Array, Ramp, Value, greatest, known_array, known_dim, known_dims, least, number, product, quotient
 from .context import PAST_HINT, Context
 from .nodes import Node, Tensor
 from .quantized import dequantize, quantized_weight, transposed_parts
@@ -264,10 +265,19 @@ def _counted(bound: Dim, extent: Dim) -> Dim:
 def sliced(cx: Context, x: Value, axis: int, start: Dim, step: int, count: Dim) -> Value:
     """Every step-th of count elements of one axis; a weight is cut when it is read."""
     if x.weight and isinstance(start, int) and isinstance(count, int) and (start, step, count) != (0, 1, x.shape[axis]):
-        taken = [start + step * i for i in range(count)]
+        ends, extent = (start, start + step * max(0, count - 1)), number(x.shape[axis])
+        if count and not 0 <= min(ends) <= max(ends) < extent:
+            raise ImportFailed(
+                f"elements {ends[0]} to {ends[1]} of dimension {axis} are wanted, which has {extent}",
+                where=cx.node.where if cx.node else f"tensor {x.name}",
+            )
         dims = tuple(count if i == axis else number(d) for i, d in enumerate(x.shape))
         label = f"slice_{axis}_{start}_{step}_{count}"
-        return cx.weight(x, label, lambda array: np.take(array, taken, axis=axis), dims, x.dtype)
+
+        def cut(array: Array) -> Array:
+            return np.take(array, start + step * np.arange(count), axis=axis)
+
+        return cx.weight(x, label, cut, dims, x.dtype)
     return cx.emit("slice", [x], {"axis": axis, "start": start, "step": step, "count": count})
 
 
@@ -284,6 +294,8 @@ def split(node: Node, cx: Context) -> Sequence[Value]:
         extent, parts = x.shape[axis], node.int_attr("num_outputs", len(node.outputs))
         if isinstance(extent, Affine):
             raise node.fail(f"splits a dimension of {extent} into {parts} equal parts", hint=PAST_HINT)
+        if parts != len(node.outputs):
+            raise node.fail(f"has num_outputs = {parts}, but names {len(node.outputs)} outputs")
         part = -(-extent // parts)
         sizes = tuple(min(part, max(0, extent - part * i)) for i in range(parts))
     results: list[Value] = []

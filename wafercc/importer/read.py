@@ -25,6 +25,7 @@ from onnx_ir.passes.common import InlinePass
 from ..errors import ImportFailed
 from ..ir.dtypes import DType
 from .external import Extent, ExternalFiles, decoded, mapped
+from .functions import check_functions
 from .model import Source
 from .nodes import Array, Branch, InputSpec, Model, Node, Tensor
 from .sort import node_reads, sorted_nodes
@@ -83,6 +84,7 @@ def read_model(path: Path, *, allow_missing_weights: bool = False) -> Model:
         sha256=sha256,
         nodes=len(proto.graph.node),
     )
+    check_functions(proto, str(path))
     return reader.model(_structure(proto, path), source)
 
 
