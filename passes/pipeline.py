@@ -115,6 +115,8 @@ def compile_entries(entries: Sequence[Entry], journal: Journal) -> PlacedProgram
     check_forced_region(options, partition, machine)
     steering = steer(options, partition, machine)
     followed = follow(entries, partition, options)
+    for each in followed:
+        check_values(each.partition.graph, machine)
     refusal: CompileError | None = None
     for plan, embed in _tries(partition, steering, journal, followed):
         carry = partial(carry_through, partition, plan, embed, steering, rewritten.weights, journal, followed)
