@@ -112,7 +112,7 @@ def test_messages_stay_readable_whatever_the_model_calls_its_ops(tmp_path: Path)
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     proto = model([helper.make_node("Neg", ["x"], ["y"])], {"x": (F32, [2])}, ["y"])
     proto.graph.name = "GRAPHNAME"
-    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString().replace(b"GRAPHNAME", b"\xff\xfe\xfd name"[:9]))
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString().replace(b"GRAPHNAME", b"\xff\xfe\xfd names"))
     with pytest.raises(ImportFailed, match="is not valid text"):
         import_model(tmp_path / "model.onnx")
 
