@@ -109,6 +109,14 @@ def test_messages_stay_readable_whatever_the_model_calls_its_ops(tmp_path: Path)
     assert len(long) < 4000 and "NNN ... NNN" in long and "unsupported op type" in long
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    proto = model([helper.make_node("Neg", ["x"], ["y"])], {"x": (F32, [2])}, ["y"])
+    proto.graph.name = "GRAPHNAME"
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString().replace(b"GRAPHNAME", b"\xff\xfe\xfd names"))
+    with pytest.raises(ImportFailed, match="is not valid text"):
+        import_model(tmp_path / "model.onnx")
+
+
 def test_a_past_without_a_cache_has_no_length(tmp_path: Path) -> None:
     proto = model([helper.make_node("Neg", ["x"], ["y"])], {"x": (F32, [2, 3, 4, 5, "past_length"])}, ["y"])
     assert "dimension 4 (past_length) has no value and no default" in refusal(proto, tmp_path)

@@ -184,7 +184,7 @@ class _Reader:
             if name not in written:
                 raise ImportFailed("nothing writes this graph output", where=f"output {name}")
         declared = {_word(v.name): tuple(_dim(d) for d in v.shape) for v in graph.outputs if v.shape is not None}
-        return Model(graph.name or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source, declared)
+        return Model(_word(graph.name) or "main", _trimmed(nodes, outputs), inputs, outputs, tensors, source, declared)
 
     def input(self, value: ir.Value) -> InputSpec:
         name = _word(value.name)
