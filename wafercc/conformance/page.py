@@ -12,7 +12,7 @@ from .spread import LEAST_ELEMENTS
 from .suite import FAILED, OUT, PASSED, Outcome
 
 FIELDS = ("name", "op", "status", "tiles", "elements", "bound", "reason")
-BAR = 0.6
+BAR = 0.9
 
 HEAD = """# Conformance
 
