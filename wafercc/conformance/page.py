@@ -29,8 +29,8 @@ occasion, and holds this page to that record.
 - No result is computed off the fabric: the model is compiled for the shapes of its inputs, and the program is run on
   them. A program has fixed shapes, so inputs from which shapes follow (a Reshape's shape, a Slice's bounds, a Range's
   limits, a Loop's trip count; all in `wafercc/conformance/shapelike.py`) are bound when it is compiled. They are
-  integers (a Range's may be floats) of at most one dimension; {bound} tests have some. Inputs that carry data are never
-  bound.
+  integers (a Range's and a OneHot's may be floats) of at most one dimension; {bound} tests have some. Inputs that carry
+  data are never bound. Where all inputs of a test are bound, as of a Range, what PEs make or hold is known beforehand.
 - Tests whose names hold *expanded*, in which an op is replaced by its definition as a function, count with the op.
 - Out of scope are training, vision (convolutions, pooling, sampling and the like), strings, sequences (with optionals
   and maps) and random numbers, as `wafercc/conformance/scope.py` says.

@@ -29,6 +29,8 @@ def recurrent(node: Node, cx: Context) -> Sequence[Value | None]:
     x = transposed(cx, x, (1, 0, 2)) if first else x
     directions = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
     chosen = directions[node.str_attr("direction", "forward")]
+    if node.op_type != "RNN" and any(chosen):
+        raise node.fail("runs backwards, which is not supported", hint="layout searches of it take minutes")
     runs = [_Direction(node, cx, x, i, back) for i, back in enumerate(chosen)]
     made = [run.run() for run in runs]
     rows = cx.emit("concat", [ys for ys, _ in made], {"axis": 1})
