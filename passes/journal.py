@@ -86,6 +86,7 @@ class Journal:
     machine: Machine
     course: Course = Course()
     reused: dict[str, list[bool]] = field(default_factory=dict)  # of each stage, whether what it asked for was known
+    added: set[str] = field(default_factory=set)  # the keys of what this compile itself has computed
 
     def __post_init__(self) -> None:
         self.products: dict[str, tuple[Stage[..., Any], Any]] = {}
@@ -95,7 +96,7 @@ class Journal:
     def branch(self) -> Journal:
         """A journal for an entry that follows the first: no file decides it, and nothing of it is printed."""
         course = Course(cache=self.course.cache, say=self.course.say)
-        return Journal(self.options, self.machine, course, self.reused)
+        return Journal(self.options, self.machine, course, self.reused, self.added)
 
     def remember(self, stage: Stage[..., Any]) -> Remember:
         """What answers for a stage whether it was computed before."""
@@ -208,13 +209,16 @@ class Journal:
         ) -> T:
             if not known:
                 known.append(digest(stage.name, content(stage.remembered, self.options, self.machine)))
+            key = digest(*known, inputs)
             asked = self.reused.setdefault(stage.name, [])
-            asked.append(True)
+            if key not in self.added:  # else it is this compile's own, asked for once more
+                asked.append(True)
 
             def counted() -> T:
                 asked[-1] = False
+                self.added.add(key)
                 return compute()
 
-            return cache.recall(digest(*known, inputs), counted, text, read)
+            return cache.recall(key, counted, text, read)
 
         return remember

@@ -255,7 +255,7 @@ def test_a_cache_with_room_on_a_mesh(
 
 @pytest.mark.parametrize("window", [3, 40])
 def test_a_sliding_cache_serves_every_length_up_to_the_context(window: int, tmp_path: Path) -> None:
-    """Its buffer has an extent of its own: as much as the context, so that it never lets go of a token."""
+    """Its buffer is as wide as the window, whatever the past: the newest tokens are in it, the last in its last slot."""
     names = ("q", "k", "v", "past_k", "past_v", "lengths", "count", "cos", "sin")
     attrs = {"num_heads": HEADS, "kv_num_heads": KV_HEADS, "local_window_size": window, "sliding_window_cache": 1}
     nodes = [
@@ -285,7 +285,7 @@ def test_a_sliding_cache_serves_every_length_up_to_the_context(window: int, tmp_
     assert imported.graph.past_max == 47 and len(imported.graph.states) == 2
     for past in (0, 1, 9, 47):
         inputs = {name: draw(1, 1, size) for name, size in hidden.items()}
-        inputs |= {name: draw(1, KV_HEADS, 48, WIDTH) for name in ("past_k", "past_v")}
+        inputs |= {name: draw(1, KV_HEADS, window, WIDTH) for name in ("past_k", "past_v")}
         inputs["attention_mask"] = np.ones((1, past + 1), np.int64)
         got = run_graph(imported, inputs, past)
         want = run_onnxruntime(proto, inputs)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.pipeline
 @cache
 def compiled(name: str, target: str = "mesh:48x48", rate: float = 0.0, seed: int = 0) -> PlacedProgram:
     defects = DefectMap.random(target, core_rate=rate, router_rate=rate / 4, link_rate=rate / 4, seed=seed)
-    return compile_model(DATA / f"{name}.onnx", Options(target=target, defects=defects))
+    return compile_model(DATA / f"{name}.onnx", Options(target=target, defects=defects, new_tokens=1))
 
 
 @pytest.mark.parametrize(("name", "seed"), [("llama-dyn18past", 1), ("gpt2-ts17past", 2)])
