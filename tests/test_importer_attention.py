@@ -255,7 +255,7 @@ def test_a_cache_with_room_on_a_mesh(
 
 @pytest.mark.parametrize("window", [3, 40])
 def test_a_sliding_cache_serves_every_length_up_to_the_context(window: int, tmp_path: Path) -> None:
-    """Its buffer is as wide as the window, whatever the past: the newest tokens are in it, the last in its last slot."""
+    """Its buffer is as wide as the window, whatever the past, and holds the newest tokens."""
     names = ("q", "k", "v", "past_k", "past_v", "lengths", "count", "cos", "sin")
     attrs = {"num_heads": HEADS, "kv_num_heads": KV_HEADS, "local_window_size": window, "sliding_window_cache": 1}
     nodes = [
