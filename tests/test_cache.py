@@ -259,7 +259,7 @@ def test_compilers_may_share_a_folder_at_the_same_time(home: Path, tmp_path: Pat
     assert (tmp_path / "0.wafer").read_bytes() == (tmp_path / "1.wafer").read_bytes()
     _, reused = compiled(home / "tiny.onnx", tmp_path / "shared", **BASE)
     assert reused == {"place", "layout", "route"}
-    assert not [path for path in (tmp_path / "shared").rglob(f"*{UNFINISHED}")]
+    assert not list((tmp_path / "shared").rglob(f"*{UNFINISHED}"))
 
 
 def test_only_the_command_remembers_unasked_and_it_can_be_told_not_to(
