@@ -28,7 +28,6 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "section twice": ("place", "[place]", "[partition]"),
     "section missing": ("embed", "[place]", "# [place]"),
     "section too late": ("place", "stage place", "stage partition"),
-    "no section": ("place", "[", "# ["),
     "no model": ("place", "model ", "# model "),
     "unknown option": ("place", "option --region 8x8", "option --area 8x8"),
     "malformed constraint": ("place", "option --region 8x8", 'constraint mesh {"b0": {"rows": 8}}'),
@@ -160,7 +159,9 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(
     stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(stopped)
+    Path("head.txt").write_text(Path("tiny.place.txt").read_text().partition("\n[")[0])
     for name, message in (
+        ("head.txt", "head.txt, line 12: the section [rewrite] is missing"),
         ("gone.txt", "gone.txt: no such file"),
         ("tiny.wafer", "tiny.wafer: cannot be read: 'utf-8' codec can't decode byte"),
         ("cache", "cache: cannot be read: "),
