@@ -207,7 +207,7 @@ class Options:
     strategies: Mapping[str, str] = _option(
         {},
         "--strategy",
-        "Force how ops are cut, as in 'matmul=rows=k columns=n'; OP is an id, an ONNX node, a kind or a pattern, in "
+        "Force how ops are cut, as in '*lm_head*=rows=k columns=n'; OP is an id, an ONNX node, a kind or a pattern, in "
         "one block only with 'b1:' before it; 'wafercc show --why OP' names strategies. Equal layers are cut alike.",
         "OP=NAME",
         name_first,
