@@ -53,6 +53,9 @@ from .stage_file import print_stage_file
 from .stages import EMBED, IMPORT, LAYOUT, PARTITION, PLACE, REWRITE, ROUTE, SCHEDULE, SIZE, Traffic
 from .steer import Steering, steer
 
+SRAM = "SRAM bytes per PE"
+MOST_CROWDED = 2  # tries in which entries that nobody asked for crowd the memory; later plans have smaller regions
+
 
 def compile_model(model: str | PathLike[str], options: Options, course: Course | None = None) -> PlacedProgram:
     """The placed program of an ONNX file.
@@ -118,12 +121,16 @@ def compile_entries(entries: Sequence[Entry], journal: Journal) -> PlacedProgram
     for each in followed:
         check_values(each.partition.graph, machine)
     refusal: CompileError | None = None
+    crowded = 0
     for plan, embed in _tries(partition, steering, journal, followed):
         carry = partial(carry_through, partition, plan, embed, steering, rewritten.weights, journal, followed)
         try:
             mapped = carry({}) if journal.has(PLACE) else with_room(carry)
         except CompileError as problem:
             refusal = refusal or problem
+            crowded += bool(followed) and isinstance(problem, DoesNotFit) and problem.resource == SRAM
+            if crowded == MOST_CROWDED and not options.entries:
+                raise problem from None
             continue
         file, graphs = imported.source.file, (graph, *(f.partition.graph for f in followed))
         first, *others = (
