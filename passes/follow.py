@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wafercc.errors import CompileError, DoesNotFit
+from wafercc.errors import CompileError
 from wafercc.ir.graph import Graph
 from wafercc.ir.layout import tile_bytes
 from wafercc.ir.partition import Partition
+from wafercc.ir.program import SramPlan
 from wafercc.targets import Target
 
 from .assemble import Mapped
@@ -25,6 +26,7 @@ from .entries import Entry
 from .options import Options
 from .partition import partition_like
 from .rewrite import all_rewrites
+from .schedule import over_sram
 from .solve import Follower
 
 
@@ -76,14 +78,11 @@ def check_together(entries: Sequence[Mapped], past_max: Sequence[int], target: T
         weights = sum(held.values())
         caches = max(plan[region].state_bytes for plan in plans)
         values = max(plan[region].peak_activation_bytes for plan in plans)
-        need = weights + caches + values
-        if need > bound:
-            raise DoesNotFit(
-                f"the entries together need {need} bytes per PE (weights {weights}, caches {caches}, activations "
-                f"{values}); {bound} are usable",
-                resource="SRAM bytes per PE",
-                demand=need,
-                bound=bound,
+        plan = SramPlan(weights, caches, values, bound)
+        if plan.total_bytes > bound:
+            raise over_sram(
+                plan,
+                f"the entries together need {plan.total_bytes} bytes per PE",
                 where=f"region {region}",
                 hint="use a larger --region, more --stages, a shorter --context or an --entry of fewer new tokens",
             )

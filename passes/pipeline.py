@@ -46,14 +46,13 @@ from .place.reasons import placement_reasons
 from .place.request import place_request, placed_plan
 from .rewrite import all_rewrites, refuse_unknown
 from .room import with_room
-from .schedule import order_tasks
+from .schedule import SRAM_PER_PE, order_tasks
 from .size_plan import SizePlan
 from .solve import Follower, Solve
 from .stage_file import print_stage_file
 from .stages import EMBED, IMPORT, LAYOUT, PARTITION, PLACE, REWRITE, ROUTE, SCHEDULE, SIZE, Traffic
 from .steer import Steering, steer
 
-SRAM = "SRAM bytes per PE"
 MOST_CROWDED = 2  # tries in which entries that nobody asked for crowd the memory; later plans have smaller regions
 
 
@@ -128,7 +127,7 @@ def compile_entries(entries: Sequence[Entry], journal: Journal) -> PlacedProgram
             mapped = carry({}) if journal.has(PLACE) else with_room(carry)
         except CompileError as problem:
             refusal = refusal or problem
-            crowded += bool(followed) and isinstance(problem, DoesNotFit) and problem.resource == SRAM
+            crowded += bool(followed) and isinstance(problem, DoesNotFit) and problem.resource == SRAM_PER_PE
             if crowded == MOST_CROWDED and not options.entries:
                 raise problem from None
             continue

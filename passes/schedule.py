@@ -17,6 +17,9 @@ from wafercc.ir.layout import tile_bytes
 from wafercc.ir.program import Execute, SramPlan, Task, Transfer
 from wafercc.ir.routing import StreamDemand
 
+SRAM_PER_PE = "SRAM bytes per PE"
+"""The resource that refusals name where a PE's memory is too small."""
+
 
 def order_tasks(instances: Sequence[Instance], demands: Sequence[StreamDemand]) -> tuple[Task, ...]:
     """The service order of all tasks."""
@@ -80,13 +83,23 @@ def plan_regions(
         )
     for region, plan in plans.items():
         if plan.total_bytes > bound_bytes:
-            raise DoesNotFit(
-                f"needs {plan.total_bytes} bytes per PE (weights {plan.weights_bytes}, caches {plan.state_bytes}, "
-                f"activations {plan.peak_activation_bytes}); {bound_bytes} are usable",
-                resource="SRAM bytes per PE",
-                demand=plan.total_bytes,
-                bound=bound_bytes,
+            raise over_sram(
+                plan,
+                f"needs {plan.total_bytes} bytes per PE",
                 where=f"region {region}",
                 hint="use a larger --region, more --stages, a shorter --context or fewer new tokens",
             )
     return plans
+
+
+def over_sram(plan: SramPlan, said: str, *, where: str, hint: str) -> DoesNotFit:
+    """The refusal of a plan beyond its bound: what is said of its need, then the three parts and the bound."""
+    return DoesNotFit(
+        f"{said} (weights {plan.weights_bytes}, caches {plan.state_bytes}, activations "
+        f"{plan.peak_activation_bytes}); {plan.bound_bytes} are usable",
+        resource=SRAM_PER_PE,
+        demand=plan.total_bytes,
+        bound=plan.bound_bytes,
+        where=where,
+        hint=hint,
+    )

@@ -27,7 +27,7 @@ from wafercc.targets import Target
 from .cache import Remember, anew
 from .layout import NoSuchStrategy, Search, Solution, SolvedBlock, emit, parse_blocks, print_blocks
 from .partition import cheap_values
-from .schedule import plan_sram
+from .schedule import over_sram, plan_sram
 from .size_plan import SizePlan
 from .steer import FREE, MeshShape, Steering
 
@@ -225,13 +225,10 @@ def solve_block(
     need = plan_sram(solved.block, graph.past_max, bound)
     if need.total_bytes <= bound:
         return solved
-    refusal = DoesNotFit(
+    refusal = over_sram(
+        need,
         f"{len(graph.ops)} ops{search.words(graph)} need {need.total_bytes} bytes per PE on "
-        f"{solved.block.mesh.columns}x{solved.block.mesh.rows} PEs (weights {need.weights_bytes}, caches "
-        f"{need.state_bytes}, activations {need.peak_activation_bytes}); {bound} are usable",
-        resource="SRAM bytes per PE",
-        demand=need.total_bytes,
-        bound=bound,
+        f"{solved.block.mesh.columns}x{solved.block.mesh.rows} PEs",
         where=f"block with op {graph.ops[-1].id}",
         hint="use a larger target or --region, more --stages, a shorter --context or fewer new tokens",
     )

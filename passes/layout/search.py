@@ -24,6 +24,7 @@ from wafercc.ir.layout import Layout, Mesh, Tiled, tile_bytes
 from wafercc.ir.loops import Loops
 from wafercc.targets import Target
 
+from ..schedule import SRAM_PER_PE
 from . import price
 from .eliminate import IMPOSSIBLE, Factor, Table, TooWide, marginals, minimise
 from .relayout import plan
@@ -105,7 +106,7 @@ class Search:
         raise DoesNotFit(
             f"the weights of {len(graph.ops)} ops need {least} bytes per PE on {mesh.columns}x{mesh.rows} PEs"
             f"{self.words(graph)}; {bound} are usable",
-            resource="SRAM bytes per PE",
+            resource=SRAM_PER_PE,
             demand=least,
             bound=bound,
             where=f"block with op {graph.ops[-1].id}",
