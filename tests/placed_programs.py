@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,10 +234,6 @@ def one_block(
     bindings = {n: ValueName(n) for n in (*body.inputs, *body.outputs)}
     one = Instance(InstanceId("one"), body.name, place.id, {LocalName(n): n for n in arrays}, bindings)
     return program([place], [body], [one], streams, weights, dict(body.states), past_max, id_limits)
-
-
-def with_order(given: PlacedProgram, *tasks: Transfer | Execute) -> PlacedProgram:
-    return replace(given, order=tasks)
 
 
 def numbers(*shape: int, seed: int = 0) -> NDArray[np.float32]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from ...ir.dims import Dim
 from ...ir.graph import Attr, Op, ValueName
 from ...ir.ops import elementwise
 from .draft import Draft
@@ -102,10 +101,3 @@ def square_of(draft: Draft, value: ValueName | None) -> ValueName | None:
     if op.kind == "mul":
         return a if a == b else None
     return a if is_number(draft, b, 2) and draft.types[a] == draft.types[op.outputs[0]] else None
-
-
-def shape_of(op: Op, name: str = "shape") -> tuple[Dim, ...]:
-    """A shape attribute, as dimensions."""
-    value = op.attr(name)
-    assert isinstance(value, tuple)
-    return tuple(d for d in value if not isinstance(d, float | str | tuple))

@@ -52,9 +52,6 @@ class Weights:
             )
         return load()
 
-    def with_source(self, name: ValueName, source: WeightSource) -> Weights:
-        return Weights({**self.sources, name: source})
-
     def bare(self) -> Weights:
         """The same weights without their numbers, as if every file of them were absent."""
         return Weights({name: WeightSource(None, source.origin) for name, source in self.sources.items()})
